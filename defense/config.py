@@ -1,0 +1,13 @@
+"""What every defense's configuration has in common. Imports no torch."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class DefenseConfig(BaseModel):
+    """Options of one defense: immutable, strictly typed, unknown names refused.
+
+    A subclass adds `type: Literal["<name>"]` and its own options, each with one description and
+    a range; both end up in the JSON schema that the catalogue serves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,0 +1,13 @@
+"""Options of plain supervised fine-tuning: there are none."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from defense.config import DefenseConfig
+
+
+class SupervisedConfig(DefenseConfig):
+    """Fine-tuning without a defense; the gate still judges the result."""
+
+    type: Literal["none"] = Field(default="none", description="Selects plain fine-tuning.")
