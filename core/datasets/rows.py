@@ -1,0 +1,226 @@
+"""One row of a supervised training file: the shape of a chat, and what is wrong with it.
+
+A row is one JSON object per line, `{"messages": [{"role", "content", "weight"?}, ...]}`. A
+problem names a code, the path within the row and what to do; it never repeats the content.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NoReturn
+
+from core.strict_json import StrictJsonError, join_path, parse_strict
+
+_ROLES_NOT_TRAINED: Final = frozenset({"tool", "function"})
+_MESSAGE_KEYS: Final = frozenset({"role", "content", "name", "weight"})
+_TOOL_KEYS: Final = frozenset({"tool_calls", "function_call", "tool_call_id"})
+
+
+class Role(StrEnum):
+    """Who speaks in a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class RowFormatError(ValueError):
+    """A row that can't be trained on.
+
+    Attributes:
+        code: Stable name of the problem, such as `unknown_role`.
+        path: Where in the row, such as `messages[2].role`; empty for the whole row.
+        message: What is wrong, without any of the content.
+        hint: What to do about it.
+    """
+
+    def __init__(self, code: str, path: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.path = path
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """One turn. `weight` 0 keeps an assistant turn out of the loss."""
+
+    role: Role
+    content: str
+    weight: int = 1
+
+
+@dataclass(frozen=True)
+class ChatRow:
+    """One conversation to learn from."""
+
+    messages: tuple[ChatMessage, ...]
+
+
+def parse_row(line: bytes) -> ChatRow:
+    """Read one line of a training file.
+
+    Raises:
+        RowFormatError: The line is not strict JSON, or not a chat that can be trained on.
+    """
+    try:
+        value = parse_strict(line)
+    except StrictJsonError as error:
+        raise RowFormatError(error.code, error.path, error.message, error.hint) from error
+    return read_row(value)
+
+
+def read_row(value: object) -> ChatRow:
+    """Check a parsed row and give it its type."""
+    if not isinstance(value, dict):
+        _refuse("row_not_an_object", "", "the row is not a JSON object", 'Write {"messages": […]}.')
+    if value.get("tools") or value.get("functions"):
+        key = "tools" if value.get("tools") else "functions"
+        _refuse(
+            "tools_unsupported", key, "rows with tools can't be trained on", "Remove the tools."
+        )
+    messages = _read_messages(value)
+    trained = [
+        message for message in messages if message.role is Role.ASSISTANT and message.weight == 1
+    ]
+    if not any(message.role is Role.ASSISTANT for message in messages):
+        _refuse(
+            "no_assistant_turn",
+            "messages",
+            "no turn of the assistant to learn from",
+            'Add a message with "role": "assistant".',
+        )
+    if not trained:
+        _refuse(
+            "no_trained_turn",
+            "messages",
+            "every turn of the assistant has weight 0",
+            "Give weight 1 to the turn to learn from.",
+        )
+    return ChatRow(messages=messages)
+
+
+def _read_messages(row: Mapping[str, object]) -> tuple[ChatMessage, ...]:
+    if "messages" not in row:
+        _refuse(
+            "missing_messages",
+            "messages",
+            "the row has no messages",
+            'Write {"messages": [{"role": "user", …}, {"role": "assistant", …}]}.',
+        )
+    messages = row["messages"]
+    if not isinstance(messages, list):
+        _refuse("wrong_type", "messages", "messages is not a list", "Write a list of messages.")
+    if not messages:
+        _refuse("empty_messages", "messages", "the list of messages is empty", "Add the turns.")
+    return tuple(
+        _read_message(message, join_path("messages", index))
+        for index, message in enumerate(messages)
+    )
+
+
+def _read_message(value: object, path: str) -> ChatMessage:
+    if not isinstance(value, dict):
+        _refuse("wrong_type", path, "the message is not an object", 'Write {"role", "content"}.')
+    for key in value:
+        if key in _TOOL_KEYS:
+            if value[key]:
+                _refuse(
+                    "tools_unsupported",
+                    join_path(path, key),
+                    "tool calls can't be trained on",
+                    "Remove the rows that call tools.",
+                )
+        elif key not in _MESSAGE_KEYS and value[key] is not None:
+            _refuse(
+                "unknown_key",
+                join_path(path, key),
+                "the message has an unknown key",
+                f"Known keys are {', '.join(sorted(_MESSAGE_KEYS))}.",
+            )
+    role = _read_role(value, path)
+    content = _read_content(value, role, path)
+    return ChatMessage(role=role, content=content, weight=_read_weight(value, role, path))
+
+
+def _read_role(message: Mapping[str, object], path: str) -> Role:
+    role_path = join_path(path, "role")
+    role = message.get("role")
+    if role is None:
+        _refuse("missing_role", role_path, "the message has no role", "Say who speaks.")
+    if not isinstance(role, str):
+        _refuse("wrong_type", role_path, "the role is not a text", "Write the role as a text.")
+    if role in _ROLES_NOT_TRAINED:
+        _refuse(
+            "tools_unsupported",
+            role_path,
+            "turns of tools can't be trained on",
+            "Remove the rows that call tools.",
+        )
+    if role == "developer":  # the newer name of the same turn
+        return Role.SYSTEM
+    if role not in set(Role):
+        _refuse(
+            "unknown_role",
+            role_path,
+            "the role is unknown",
+            f"Known roles are {', '.join(Role)}.",
+        )
+    return Role(role)
+
+
+def _read_content(message: Mapping[str, object], role: Role, path: str) -> str:
+    content_path = join_path(path, "content")
+    content = message.get("content")
+    if content is None:
+        code = "empty_assistant" if role is Role.ASSISTANT else "missing_content"
+        _refuse(code, content_path, "the message has no content", "Write the text of the turn.")
+    if isinstance(content, list):
+        content = _join_parts(content, content_path)
+    if not isinstance(content, str):
+        _refuse("wrong_type", content_path, "the content is not a text", "Write one text.")
+    if role is Role.ASSISTANT and not content.strip():
+        _refuse(
+            "empty_assistant",
+            content_path,
+            "the turn of the assistant is empty",
+            "Write the answer to learn, or remove the row.",
+        )
+    return content
+
+
+def _join_parts(parts: Sequence[object], path: str) -> str:
+    texts: list[str] = []
+    for index, part in enumerate(parts):
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            _refuse(
+                "unsupported_content",
+                join_path(path, index),
+                "only parts of type text can be trained on",
+                'Write {"type": "text", "text": "…"} or one text.',
+            )
+        texts.append(text)
+    return "".join(texts)
+
+
+def _read_weight(message: Mapping[str, object], role: Role, path: str) -> int:
+    weight = message.get("weight")
+    if weight is None:
+        return 1
+    weight_path = join_path(path, "weight")
+    if role is not Role.ASSISTANT:
+        _refuse(
+            "misplaced_weight",
+            weight_path,
+            "only turns of the assistant have a weight",
+            "Remove the weight.",
+        )
+    if isinstance(weight, bool) or weight not in (0, 1):
+        _refuse("wrong_weight", weight_path, "the weight is neither 0 nor 1", "Write 0 or 1.")
+    return 1 if weight == 1 else 0
+
+
+def _refuse(code: str, path: str, message: str, hint: str) -> NoReturn:
+    raise RowFormatError(code, path, message, hint)

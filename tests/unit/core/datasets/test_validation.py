@@ -1,0 +1,125 @@
+import io
+import json
+import tracemalloc
+
+import pytest
+
+from core.datasets import validation
+from core.datasets.rows import RowFormatError
+from core.datasets.validation import RowError, ValidationReport, read_rows, validate_rows
+
+GOOD = json.dumps(
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+).encode()
+
+
+def check(content: bytes, max_row_bytes: int = 1_000) -> ValidationReport:
+    return validate_rows(io.BytesIO(content), max_row_bytes=max_row_bytes)
+
+
+def test_good_rows_are_counted() -> None:
+    report = check(GOOD + b"\n" + GOOD + b"\n")
+
+    assert report == ValidationReport(rows=2, usable_rows=2)
+    assert report.valid
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\n\n", b"\n  \n", b""])
+def test_line_endings_and_blank_lines_do_not_matter(ending: bytes) -> None:
+    assert check(GOOD + ending).valid
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"   "])
+def test_a_file_without_rows_is_refused(content: bytes) -> None:
+    report = check(content)
+
+    assert [error.code for error in report.errors] == ["empty_file"]
+    assert not report.valid
+
+
+def test_a_wrong_row_is_reported_with_its_line_and_path() -> None:
+    bad = b'{"messages": [{"role": "robot", "content": "Hi"}]}'
+
+    report = check(GOOD + b"\n\n" + bad + b"\n" + GOOD)
+
+    assert (report.rows, report.usable_rows, report.error_count) == (3, 2, 1)
+    assert report.errors[0].line == 3
+    assert report.errors[0].path == "messages[0].role"
+    assert report.errors[0].sentence() == (
+        "Line 3, messages[0].role: the role is unknown. Known roles are system, user, assistant."
+    )
+
+
+def test_a_row_may_have_the_longest_length_and_no_more() -> None:
+    assert check(GOOD + b"\n" + GOOD, max_row_bytes=len(GOOD)).valid
+
+    report = check(GOOD + b" \n" + GOOD, max_row_bytes=len(GOOD))
+
+    assert [(error.line, error.code) for error in report.errors] == [(1, "row_too_long")]
+    assert report.usable_rows == 1
+
+
+def test_one_endless_row_is_skipped_in_constant_memory() -> None:
+    content = io.BytesIO(b'"' + b"x" * 20_000_000)
+    tracemalloc.start()
+
+    report = validate_rows(content, max_row_bytes=10_000)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.errors[0].code == "row_too_long"
+    assert peak < 1_000_000
+
+
+def test_only_the_first_errors_are_kept_but_all_are_counted() -> None:
+    report = check(b"nonsense\n" * 50)
+
+    assert (len(report.errors), report.error_count, report.usable_rows) == (20, 50, 0)
+
+
+@pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"])
+def test_a_compressed_file_is_named_as_such(magic: bytes) -> None:
+    report = check(magic + b"\x00\n\xff" * 50)
+
+    assert [error.code for error in report.errors] == ["compressed_file"]
+
+
+def test_endless_blank_lines_end_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "MAX_BLANK_LINES", 3)
+
+    report = check(GOOD + b"\n" * 10)
+
+    assert [error.code for error in report.errors] == ["too_many_blank_lines"]
+
+
+def test_too_many_rows_end_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "MAX_ROWS", 2)
+
+    report = check(b"\n".join([GOOD] * 5))
+
+    assert [(error.line, error.code) for error in report.errors] == [(3, "too_many_rows")]
+
+
+def test_the_stored_report_is_plain_json() -> None:
+    report = ValidationReport(2, 1, (RowError(2, "messages", "wrong_type", "m", "h"),), 1)
+
+    assert json.loads(json.dumps(report.to_json())) == {
+        "rows": 2,
+        "usable_rows": 1,
+        "errors": [
+            {"line": 2, "path": "messages", "code": "wrong_type", "message": "m", "hint": "h"}
+        ],
+        "error_count": 1,
+    }
+
+
+def test_rows_are_read_with_their_line_numbers() -> None:
+    rows = list(read_rows(io.BytesIO(GOOD + b"\n\n" + GOOD), max_row_bytes=1_000))
+
+    assert [number for number, _ in rows] == [1, 3]
+    assert rows[0][1].messages[1].content == "Hello"
+
+
+def test_a_row_that_turned_bad_stops_the_reading_with_its_line() -> None:
+    with pytest.raises(RowFormatError, match="line 2, messages: the row has no messages"):
+        list(read_rows(io.BytesIO(GOOD + b"\n{}"), max_row_bytes=1_000))
