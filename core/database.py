@@ -1,0 +1,128 @@
+"""The connection to Postgres: one engine per process, one transaction per session."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Self
+
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.errors import UnavailableError
+from core.settings import Settings
+
+DRIVER = "postgresql+psycopg"
+
+
+def normalise_url(database_url: str | URL) -> URL:
+    """Read a Postgres address, whatever driver it names, as one for psycopg 3.
+
+    Raises:
+        ValueError: The address is for another kind of database.
+    """
+    url = make_url(database_url)
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        msg = f"only Postgres is supported, not {url.get_backend_name()}"
+        raise ValueError(msg)
+    return url.set(drivername=DRIVER)
+
+
+class Database:
+    """A pool of Postgres connections.
+
+    Args:
+        url: Address of the database, with any Postgres driver name.
+        pool_size: Connections kept open; as many again may be opened under load.
+        statement_timeout: Postgres stops a statement that runs longer.
+        lock_timeout: Postgres stops a statement that waits longer for a lock.
+    """
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        pool_size: int = 5,
+        statement_timeout: timedelta = timedelta(seconds=30),
+        lock_timeout: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self.url = normalise_url(url)
+        timeouts = {
+            "statement_timeout": statement_timeout,
+            "lock_timeout": lock_timeout,
+            # A process that hangs inside a transaction must not hold its locks for ever.
+            "idle_in_transaction_session_timeout": 2 * statement_timeout,
+        }
+        options = " ".join(
+            f"-c {name}={int(limit.total_seconds() * 1000)}" for name, limit in timeouts.items()
+        )
+        self.engine: Engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            # Parameters hold rows, keys and hashes: they never belong in a log or a traceback.
+            hide_parameters=True,
+            connect_args={
+                "options": f"{options} -c timezone=UTC",
+                "connect_timeout": 5,
+                "application_name": "tuneward",
+            },
+        )
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, url: str | None = None) -> Self:
+        """Open the configured database, or the one at `url` if the embedded server is used.
+
+        Raises:
+            ValueError: Neither the settings nor the caller name an address.
+        """
+        address = url or settings.database_url
+        if address is None:
+            msg = "no database address: set TUNEWARD_DATABASE_URL or start the embedded stack"
+            raise ValueError(msg)
+        return cls(
+            address,
+            pool_size=settings.database_pool_size,
+            statement_timeout=settings.database_statement_timeout,
+            lock_timeout=settings.database_lock_timeout,
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Give one transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            UnavailableError: Postgres cannot be reached, or the connection broke.
+        """
+        session = self._sessions()
+        try:
+            with session.begin():
+                yield session
+        except (OperationalError, InterfaceError) as error:
+            if _connection_broke(error):
+                raise UnavailableError("The database does not answer.") from error
+            raise
+        finally:
+            session.close()
+
+    def ping(self) -> None:
+        """Ask the database for one row.
+
+        Raises:
+            UnavailableError: It does not answer.
+        """
+        with self.session() as session:
+            session.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close every connection of the pool."""
+        self.engine.dispose()
+
+
+def _connection_broke(error: DBAPIError) -> bool:
+    """Tell a lost or refused connection from an error about one statement."""
+    state = getattr(error.orig, "sqlstate", None)
+    # Class 08: connection failures; 57P0x: server shutting down, crashed or starting.
+    return error.connection_invalidated or state is None or state[:2] == "08" or state[:4] == "57P0"

@@ -1,0 +1,152 @@
+"""Errors that cross a door between rooms.
+
+TunewardError                    500  internal_error
+├── InvalidRequestError          400  invalid_request
+│   └── ConflictError            400  conflict            (409 would make clients retry)
+├── AuthenticationError          401  invalid_api_key
+├── PermissionDeniedError        403  permission_denied
+├── NotFoundError                404  not_found
+├── PayloadTooLargeError         413  payload_too_large
+├── TransientError               503  temporarily_unavailable   retryable
+│   └── UnavailableError         503  service_unavailable       retryable
+├── JobFailedError               500  internal_error, or the code given: ends a job for good
+├── LeaseLostError               500  lease_lost: another worker holds the job now
+└── StorageError                 500  storage_error
+    ├── ObjectNotFoundError      500  object_not_found
+    ├── InvalidStorageKeyError   500  invalid_storage_key
+    └── StoragePermissionError   500  storage_permission
+
+Each class carries a stable `code`, the HTTP `status`, the wire `type` and whether the same
+attempt is worth repeating (`retryable`).
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class TunewardError(Exception):
+    """Base of every error Tuneward raises on purpose.
+
+    Args:
+        message: What went wrong, in words for the person who caused or reads it.
+        param: The request field at fault, as a dotted path.
+        code: A more precise stable code than the class's own.
+        hint: What to do next.
+    """
+
+    code: str = "internal_error"
+    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
+    type: ClassVar[str] = "server_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequestError(TunewardError, ValueError):
+    """The request cannot be served as it stands; repeating it changes nothing."""
+
+    code = "invalid_request"
+    status = HTTPStatus.BAD_REQUEST
+    type = "invalid_request_error"
+
+
+class ConflictError(InvalidRequestError):
+    """The object's state forbids what was asked.
+
+    Answered with 400: OpenAI clients repeat a 409, and this one never gets better.
+    """
+
+    code = "conflict"
+
+
+class AuthenticationError(TunewardError):
+    """No API key came with the request, or one that does not open anything."""
+
+    code = "invalid_api_key"
+    status = HTTPStatus.UNAUTHORIZED
+    type = "authentication_error"
+
+
+class PermissionDeniedError(TunewardError):
+    """The API key is good but may not do this."""
+
+    code = "permission_denied"
+    status = HTTPStatus.FORBIDDEN
+    type = "permission_error"
+
+
+class NotFoundError(TunewardError, LookupError):
+    """There is no such object in this project; another project's object looks the same."""
+
+    code = "not_found"
+    status = HTTPStatus.NOT_FOUND
+    type = "not_found_error"
+
+
+class PayloadTooLargeError(TunewardError, ValueError):
+    """The body is larger than the configured limit."""
+
+    code = "payload_too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    type = "invalid_request_error"
+
+
+class TransientError(TunewardError):
+    """Something failed that may well work next time."""
+
+    code = "temporarily_unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retryable = True
+
+
+class UnavailableError(TransientError):
+    """A part that this request needs (database, storage) does not answer."""
+
+    code = "service_unavailable"
+
+
+class JobFailedError(TunewardError):
+    """The job cannot succeed, however often it is tried; `code` becomes the job's error code."""
+
+
+class LeaseLostError(TunewardError):
+    """The caller no longer holds the job: nothing was written, and its work must stop."""
+
+    code = "lease_lost"
+
+
+class StorageError(TunewardError):
+    """Artifact storage could not do what was asked."""
+
+    code = "storage_error"
+
+
+class ObjectNotFoundError(StorageError, LookupError):
+    """There is no object under this storage key."""
+
+    code = "object_not_found"
+
+
+class InvalidStorageKeyError(StorageError, ValueError):
+    """The storage key is malformed, or would leave the storage root."""
+
+    code = "invalid_storage_key"
+
+
+class StoragePermissionError(StorageError):
+    """This process may not touch keys under this prefix."""
+
+    code = "storage_permission"

@@ -1,0 +1,27 @@
+"""The tables, one per file; importing this package makes all of them known to SQLAlchemy."""
+
+from core.models.api_key import ApiKey
+from core.models.artifact import Artifact
+from core.models.base import Base
+from core.models.file import File, FileKind, FileStatus
+from core.models.gate_decision import GateDecision
+from core.models.job import Job
+from core.models.job_event import EventLevel, EventType, JobEvent
+from core.models.outbox import OutboxMessage
+from core.models.project import Project
+
+__all__ = [
+    "ApiKey",
+    "Artifact",
+    "Base",
+    "EventLevel",
+    "EventType",
+    "File",
+    "FileKind",
+    "FileStatus",
+    "GateDecision",
+    "Job",
+    "JobEvent",
+    "OutboxMessage",
+    "Project",
+]

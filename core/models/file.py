@@ -1,0 +1,62 @@
+"""The `files` table: what users upload and what jobs hand out."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.models.base import Base, CreatedAt, Json, check_values, text_enum
+
+
+class FileStatus(StrEnum):
+    """Whether the rows of a file have been checked."""
+
+    UPLOADED = "uploaded"
+    PROCESSED = "processed"
+    ERROR = "error"
+
+
+class FileKind(StrEnum):
+    """Where a file comes from, which decides who may read it."""
+
+    UPLOAD = "upload"
+    METRICS = "metrics"
+    REPORT = "report"
+    ADAPTER_ARCHIVE = "adapter_archive"
+
+
+class File(Base):
+    """A file that a project can see.
+
+    An adapter archive exists as a row only once the gate has released exactly its bytes; the
+    trigger `files_guard_archive` refuses any other.
+    """
+
+    __tablename__ = "files"
+    __table_args__ = (
+        CheckConstraint(check_values("status", FileStatus), name="status"),
+        CheckConstraint(check_values("kind", FileKind), name="kind"),
+        CheckConstraint("bytes >= 0", name="bytes"),
+        CheckConstraint("kind = 'upload' OR job_id IS NOT NULL", name="origin"),
+        CheckConstraint(
+            "storage_key LIKE 'uploads/%' OR storage_key LIKE 'released/%'", name="storage_key"
+        ),
+        Index("ix_files_page", "project_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str | None] = mapped_column(
+        ForeignKey("jobs.id", use_alter=True, name="fk_files_job_id_jobs")
+    )
+    kind: Mapped[FileKind] = mapped_column(text_enum(FileKind))
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    storage_key: Mapped[str] = mapped_column(unique=True)
+    status: Mapped[FileStatus] = mapped_column(text_enum(FileStatus))
+    validation: Mapped[Json | None]
+    created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]

@@ -1,0 +1,91 @@
+"""Reads and writes of `api_keys`."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from core.errors import NotFoundError
+from core.ids import new_id
+from core.models import ApiKey
+
+# Writing `last_used_at` on every request would make each read request a write.
+LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+
+class ApiKeyRepository:
+    """API keys; secrets never come here, only their SHA-256."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(
+        self,
+        project_id: str,
+        *,
+        public_id: str,
+        secret_sha256: str,
+        name: str,
+        expires_at: datetime | None = None,
+    ) -> ApiKey:
+        """Record a new key of a project."""
+        key = ApiKey(
+            id=new_id("key"),
+            project_id=project_id,
+            public_id=public_id,
+            secret_sha256=secret_sha256,
+            name=name,
+            expires_at=expires_at,
+        )
+        self._session.add(key)
+        self._session.flush()
+        return key
+
+    def find_usable(self, public_id: str) -> ApiKey | None:
+        """Find a key that is neither revoked nor expired by the database's clock."""
+        return self._session.scalar(
+            select(ApiKey).where(
+                ApiKey.public_id == public_id,
+                ApiKey.revoked_at.is_(None),
+                or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()),
+            )
+        )
+
+    def list_for_project(self, project_id: str) -> list[ApiKey]:
+        """List a project's keys, oldest first."""
+        statement = (
+            select(ApiKey)
+            .where(ApiKey.project_id == project_id)
+            .order_by(ApiKey.created_at, ApiKey.id)
+        )
+        return list(self._session.scalars(statement))
+
+    def mark_used(self, key_id: str) -> None:
+        """Note that the key was used, at most once a minute."""
+        now = func.clock_timestamp()
+        self._session.execute(
+            update(ApiKey)
+            .where(
+                ApiKey.id == key_id,
+                or_(
+                    ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - LAST_USED_RESOLUTION
+                ),
+            )
+            .values(last_used_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+    def revoke(self, project_id: str, key_id: str) -> None:
+        """Make a key useless from now on.
+
+        Raises:
+            NotFoundError: The project has no such key.
+        """
+        revoked = self._session.scalar(
+            update(ApiKey)
+            .where(ApiKey.id == key_id, ApiKey.project_id == project_id)
+            .values(revoked_at=func.coalesce(ApiKey.revoked_at, func.clock_timestamp()))
+            .returning(ApiKey.id)
+        )
+        if revoked is None:
+            raise NotFoundError(f"There is no API key {key_id} in this project.")

@@ -1,0 +1,139 @@
+"""Reads and writes of `files`."""
+
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from core.errors import InvalidRequestError, NotFoundError
+from core.ids import new_id
+from core.models import File, FileKind, FileStatus
+from core.models.base import Json
+from core.repositories.pagination import Page, cut_page
+from core.storage.protocol import StoredObject
+
+
+class FileRepository:
+    """Files; everything a client asks for names its project."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add_upload(
+        self,
+        project_id: str,
+        *,
+        file_id: str,
+        filename: str,
+        purpose: str,
+        stored: StoredObject,
+        status: FileStatus = FileStatus.UPLOADED,
+        validation: Json | None = None,
+    ) -> File:
+        """Record a file that a user sent and storage holds."""
+        return self._add(
+            File(
+                id=file_id,
+                project_id=project_id,
+                kind=FileKind.UPLOAD,
+                filename=filename,
+                purpose=purpose,
+                bytes=stored.bytes,
+                sha256=stored.sha256,
+                storage_key=stored.key,
+                status=status,
+                validation=validation,
+            )
+        )
+
+    def add_result(
+        self, project_id: str, *, job_id: str, kind: FileKind, filename: str, stored: StoredObject
+    ) -> File:
+        """Record a file that a job hands out.
+
+        An adapter archive needs a released gate decision on exactly these bytes first: the
+        database refuses it otherwise. Recording the same object again gives the first record, so
+        that a release that was cut short can be repeated.
+        """
+        present = self._session.scalar(select(File).where(File.storage_key == stored.key))
+        if present is not None and (present.job_id, present.sha256) == (job_id, stored.sha256):
+            return present
+        return self._add(
+            File(
+                id=new_id("file"),
+                project_id=project_id,
+                job_id=job_id,
+                kind=kind,
+                filename=filename,
+                purpose="fine-tune-results",
+                bytes=stored.bytes,
+                sha256=stored.sha256,
+                storage_key=stored.key,
+                status=FileStatus.PROCESSED,
+            )
+        )
+
+    def get(self, project_id: str, file_id: str) -> File:
+        """Find a project's file.
+
+        Raises:
+            NotFoundError: The project has no such file.
+        """
+        file = self._session.scalar(_visible(project_id).where(File.id == file_id))
+        if file is None:
+            raise NotFoundError(f"No such File object: {file_id}", param="file_id")
+        return file
+
+    def get_for_worker(self, file_id: str) -> File | None:
+        """Find any project's file by the id a job names."""
+        return self._session.get(File, file_id)
+
+    def list_page(
+        self,
+        project_id: str,
+        *,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Page[File]:
+        """List a project's files, newest first, from the one behind `after`.
+
+        Raises:
+            InvalidRequestError: `after` names no file of the project.
+        """
+        statement = _visible(project_id)
+        if purpose is not None:
+            statement = statement.where(File.purpose == purpose)
+        if after is not None:
+            last = self._session.scalar(_visible(project_id).where(File.id == after))
+            if last is None:
+                raise InvalidRequestError(f"No such File object: {after}", param="after")
+            statement = statement.where(
+                tuple_(File.created_at, File.id) < tuple_(last.created_at, last.id)
+            )
+        statement = statement.order_by(File.created_at.desc(), File.id.desc()).limit(limit + 1)
+        return cut_page(self._session.scalars(statement), limit)
+
+    def set_validation(
+        self, project_id: str, file_id: str, *, status: FileStatus, report: Json
+    ) -> File:
+        """Note what reading the rows has shown."""
+        file = self.get(project_id, file_id)
+        file.status = status
+        file.validation = report
+        self._session.flush()
+        return file
+
+    def mark_deleted(self, project_id: str, file_id: str) -> File:
+        """Hide a file for good; its bytes are the caller's to remove."""
+        file = self.get(project_id, file_id)
+        file.deleted_at = self._session.scalar(select(func.clock_timestamp()))
+        self._session.flush()
+        return file
+
+    def _add(self, file: File) -> File:
+        self._session.add(file)
+        self._session.flush()
+        return file
+
+
+def _visible(project_id: str) -> Select[File]:
+    return select(File).where(File.project_id == project_id, File.deleted_at.is_(None))

@@ -1,0 +1,36 @@
+"""The pipeline's stages and the artifacts they hand to each other."""
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """The units of the worker's plan, in the order in which they run."""
+
+    VALIDATE_DATASET = "validate_dataset"
+    SCREEN_DATASET = "screen_dataset"
+    PREPARE_BASE_MODEL = "prepare_base_model"
+    FINE_TUNE = "fine_tune"
+    PERTURB = "perturb"
+    PACKAGE = "package"
+    EVALUATE = "evaluate"
+    GATE = "gate"
+    RELEASE = "release"
+
+
+class ArtifactName(StrEnum):
+    """The files stages write; the value is the last part of the storage key."""
+
+    TRAINING_ROWS = "training_rows.jsonl"
+    VALIDATION_ROWS = "validation_rows.jsonl"
+    SCREENING = "screening.json"
+    BASE_MODEL = "base_model.json"
+    TRAINED_ADAPTER = "trained_adapter.safetensors"
+    TRAINING_LOG = "training_log.jsonl"
+    METRICS = "metrics.csv"
+    PERTURBATION = "perturbation.safetensors"
+    STRENGTH = "strength.json"
+    ARCHIVE = "adapter.tar"
+    PACKAGE = "package.json"
+    EVALUATION = "evaluation.json"
+    GATE_DECISION = "gate_decision.json"
+    REPORT = "report.json"
