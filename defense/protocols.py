@@ -1,0 +1,160 @@
+"""What passes between this package and its callers, and between its parts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+"""Adapter weights, gradients or a perturbation, keyed by PEFT's parameter names."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: `system`, `user`, `assistant` or `tool`.
+        content: Its text.
+        weight: 0 keeps an assistant turn as context without learning from it.
+        extra: Other keys of the turn that the chat template may read (`name`, `tool_calls`, ...).
+    """
+
+    role: str
+    content: str | None
+    weight: float = 1
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One supervised row: a conversation, and the tools that were on offer in it."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, object], ...] = ()
+
+    @classmethod
+    def from_exchange(cls, prompt: str, answer: str) -> "Row":
+        """The row of one question and its answer."""
+        return cls((Message("user", prompt), Message("assistant", answer)))
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A prompt, flattened to text, and what a model answered."""
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """One row as tokens.
+
+    Attributes:
+        input_ids: Token ids.
+        labels: The same ids where the loss counts, `IGNORED` elsewhere; never counted at the first
+            position, which has no predecessor to predict it.
+    """
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def supervised_tokens(self) -> int:
+        """How many tokens of this row the loss counts."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One optimizer step of training. Losses are means over tokens, in nats.
+
+    Attributes:
+        step: Counted from 1.
+        total_steps: Steps this training will take.
+        train_loss: On the user's rows of this step, before the update.
+        train_mean_token_accuracy: Share of supervised tokens that were the most likely ones.
+        gradient_norm: Of the user's gradient, before clipping.
+        harmful_loss: On this step's harmful rows; None when the step was not guarded.
+        perturbed_harmful_loss: The same rows at the perturbed weights.
+        harmful_gradient_norm: At the unperturbed weights.
+        guard_norm: Of the harmful part that was added to the update, after its cap.
+        learning_rate: Used in this step.
+        tokens: User tokens read so far, padding excluded.
+    """
+
+    step: int
+    total_steps: int
+    train_loss: float
+    train_mean_token_accuracy: float | None
+    gradient_norm: float
+    harmful_loss: float | None
+    perturbed_harmful_loss: float | None
+    harmful_gradient_norm: float | None
+    guard_norm: float | None
+    learning_rate: float
+    tokens: int
+
+
+class ProgressListener(Protocol):
+    """Told about every optimizer step; may raise `CancelledError` to stop the work."""
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        """One optimizer step is done."""
+
+
+@dataclass(frozen=True)
+class LossGradients:
+    """A mean token loss and its gradient.
+
+    Attributes:
+        loss: In nats per supervised token.
+        gradients: One float32 tensor per adapter weight (float64 for a float64 model).
+    """
+
+    loss: float
+    gradients: Tensors
+
+
+class GradientSource(Protocol):
+    """The loss of a model as a function of its adapter weights."""
+
+    def weights(self) -> Tensors:
+        """The adapter's present weights: a view, not to be written to."""
+
+    def gradients(self, rows: Sequence[EncodedRow], at: Tensors | None = None) -> LossGradients:
+        """Mean token loss of all rows together, and its gradient, at the given weights."""
+
+    def mean_loss(self, rows: Sequence[EncodedRow], at: Tensors | None = None) -> float:
+        """The same loss without a gradient."""
+
+
+@dataclass(frozen=True)
+class GuardCorrection:
+    """What a guard adds to one update, and what it saw on the way."""
+
+    tensors: Tensors
+    harmful_loss: float
+    perturbed_harmful_loss: float
+    harmful_gradient_norm: float
+    norm: float
+
+
+class Guard(Protocol):
+    """A defense that corrects the user's gradient, asked once per optimizer step."""
+
+    def correction(
+        self, step: int, source: GradientSource, user_gradients: Tensors
+    ) -> GuardCorrection | None:
+        """The term to add to `user_gradients`, or None when this step is not guarded.
+
+        Args:
+            step: Counted from 1.
+            source: Loss at the present weights, which the guard leaves as they are.
+            user_gradients: The user's (accumulated, clipped) gradient; not modified.
+        """
