@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from core.datasets.rows import ChatMessage, RowFormatError, parse_row
+from core.datasets.rows import ChatMessage, Role, RowFormatError, parse_row
 
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
@@ -23,9 +23,9 @@ def test_a_chat_becomes_typed_messages() -> None:
     row = parse_row(line({"role": "system", "content": "Be kind"}, USER, ASSISTANT))
 
     assert row.messages == (
-        ChatMessage("system", "Be kind"),
-        ChatMessage("user", "Hi"),
-        ChatMessage("assistant", "Hello"),
+        ChatMessage(Role.SYSTEM, "Be kind"),
+        ChatMessage(Role.USER, "Hi"),
+        ChatMessage(Role.ASSISTANT, "Hello"),
     )
 
 

@@ -1,0 +1,190 @@
+"""What a job does, resolved: every "auto" is a number, every default is written out.
+
+`RequestedHyperparameters` is what a client may ask for; `JobSpec` is what the worker runs and what
+`jobs.spec` stores.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from core.errors import InvalidRequestError
+from core.model_registry import ModelEntry, ModuleName
+from defense.catalog import DEFAULT_DEFENSE, JobDefense, parse_defense
+
+MAX_SEED: Final = 2**31 - 1
+_AUTO_EPOCHS: Final = 3
+_AUTO_BATCH_SIZE: Final = 8
+_MAX_LORA_RANK: Final = 256
+
+
+def _auto_is_none(value: object) -> object:
+    return None if value == "auto" else value
+
+
+def _auto_schema(schema: dict[str, Any]) -> None:
+    """Describe `"auto"` in the API reference, where the code has None."""
+    options = schema.pop("anyOf", [])
+    kept = [option for option in options if option.get("type") != "null"]
+    schema["anyOf"] = [{"const": "auto", "type": "string"}, *kept]
+    schema["default"] = "auto"
+
+
+def _auto(description: str) -> Any:  # noqa: ANN401  (pydantic types Field() as Any)
+    return Field(default=None, description=description, json_schema_extra=_auto_schema)
+
+
+_Auto = BeforeValidator(_auto_is_none)
+_Epochs = Annotated[int, Field(strict=True, ge=1, le=50)]
+_BatchSize = Annotated[int, Field(strict=True, ge=1, le=256)]
+_Multiplier = Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)]
+_LearningRate = Annotated[float, Field(strict=True, gt=0, le=0.1, allow_inf_nan=False)]
+_Rank = Annotated[int, Field(strict=True, ge=1, le=_MAX_LORA_RANK)]
+_Alpha = Annotated[float, Field(strict=True, gt=0, le=4096, allow_inf_nan=False)]
+_Steps = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+_Targets = Annotated[list[ModuleName], Field(min_length=1, max_length=32)]
+
+
+class RequestedHyperparameters(BaseModel):
+    """Hyperparameters as a client writes them; what is left out is `"auto"`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_epochs: Annotated[_Epochs | None, _Auto] = _auto("Passes over the training file.")
+    batch_size: Annotated[_BatchSize | None, _Auto] = _auto("Rows per optimizer step.")
+    learning_rate_multiplier: Annotated[_Multiplier | None, _Auto] = _auto(
+        "Factor on the model's default learning rate."
+    )
+    learning_rate: Annotated[_LearningRate | None, _Auto] = _auto(
+        "The learning rate itself; excludes `learning_rate_multiplier`."
+    )
+    lora_rank: Annotated[_Rank | None, _Auto] = _auto(
+        "Rank of the adapter; at least that of the model's aligned adapter."
+    )
+    lora_alpha: Annotated[_Alpha | None, _Auto] = _auto(
+        "Scale of the adapter; alpha / rank multiplies its output."
+    )
+    target_modules: Annotated[_Targets | None, _Auto] = _auto(
+        "Linear layers to adapt; at least those of the model's aligned adapter."
+    )
+    max_steps: Annotated[_Steps | None, _Auto] = _auto("Stop after so many optimizer steps.")
+
+
+class Hyperparameters(BaseModel):
+    """Hyperparameters as the trainer uses them. `max_steps` None means all epochs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+    learning_rate: float
+    lora_rank: int
+    lora_alpha: float
+    target_modules: tuple[str, ...]
+    max_steps: int | None = None
+    max_sequence_tokens: int
+
+
+class JobSpec(BaseModel):
+    """Everything that decides what a job computes, besides its files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    model: str
+    method: Literal["supervised"] = "supervised"
+    hyperparameters: Hyperparameters
+    defense: dict[str, JsonValue]
+    seed: int = Field(ge=0, le=MAX_SEED)
+
+    def defense_config(self) -> JobDefense:
+        """Return the defense as its typed configuration."""
+        return parse_defense(self.defense)
+
+
+def resolve_defense(requested: dict[str, Any] | None) -> dict[str, JsonValue]:
+    """Fill in a defense's defaults; no defense asked for means panacea.
+
+    Raises:
+        InvalidConfigError: Unknown defense or option, or a value out of range.
+    """
+    config = parse_defense({"type": DEFAULT_DEFENSE} if requested is None else requested)
+    return config.model_dump(mode="json")
+
+
+def resolve_hyperparameters(
+    requested: RequestedHyperparameters,
+    entry: ModelEntry,
+    *,
+    usable_rows: int,
+    max_sequence_tokens: int,
+) -> Hyperparameters:
+    """Turn every "auto" into a number.
+
+    Raises:
+        InvalidRequestError: Values that contradict each other or the model; `param` is relative
+            to the hyperparameters.
+    """
+    learning_rate, multiplier = _learning_rate(requested, entry)
+    rank = _rank(requested, entry)
+    return Hyperparameters(
+        n_epochs=requested.n_epochs or _AUTO_EPOCHS,
+        batch_size=requested.batch_size or max(1, min(_AUTO_BATCH_SIZE, usable_rows)),
+        learning_rate_multiplier=multiplier,
+        learning_rate=learning_rate,
+        lora_rank=rank,
+        lora_alpha=requested.lora_alpha or entry.lora.alpha * rank / entry.lora.rank,
+        target_modules=_target_modules(requested, entry),
+        max_steps=requested.max_steps,
+        max_sequence_tokens=min(entry.max_sequence_tokens, max_sequence_tokens),
+    )
+
+
+def _learning_rate(requested: RequestedHyperparameters, entry: ModelEntry) -> tuple[float, float]:
+    if requested.learning_rate is None:
+        multiplier = requested.learning_rate_multiplier or 1.0
+        return entry.learning_rate * multiplier, multiplier
+    if requested.learning_rate_multiplier is not None:
+        raise InvalidRequestError(
+            "learning_rate and learning_rate_multiplier exclude each other.",
+            param="learning_rate",
+            code="invalid_hyperparameters",
+            hint="Leave one of them out.",
+        )
+    return requested.learning_rate, requested.learning_rate / entry.learning_rate
+
+
+def _rank(requested: RequestedHyperparameters, entry: ModelEntry) -> int:
+    rank = requested.lora_rank or entry.lora.rank
+    aligned = entry.aligned_adapter
+    if aligned is not None and rank < aligned.rank:
+        raise InvalidRequestError(
+            f"lora_rank must be at least {aligned.rank}, the rank of the aligned adapter that jobs "
+            "on this model continue.",
+            param="lora_rank",
+            code="invalid_hyperparameters",
+        )
+    return rank
+
+
+def _target_modules(requested: RequestedHyperparameters, entry: ModelEntry) -> tuple[str, ...]:
+    if requested.target_modules is None:
+        return entry.lora.target_modules
+    wanted = set(requested.target_modules)
+    needed = set(entry.aligned_adapter.target_modules) if entry.aligned_adapter else set()
+    available = entry.lora.available_modules
+    if not wanted <= set(available):
+        raise InvalidRequestError(
+            f"target_modules must be among {', '.join(available)}.",
+            param="target_modules",
+            code="invalid_hyperparameters",
+        )
+    if not needed <= wanted:
+        raise InvalidRequestError(
+            "target_modules must hold those of the aligned adapter that jobs on this model "
+            f"continue: {', '.join(name for name in available if name in needed)}.",
+            param="target_modules",
+            code="invalid_hyperparameters",
+        )
+    return tuple(name for name in available if name in wanted)

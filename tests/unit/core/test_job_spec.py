@@ -1,0 +1,195 @@
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from core.errors import InvalidRequestError
+from core.job_spec import (
+    Hyperparameters,
+    JobSpec,
+    RequestedHyperparameters,
+    resolve_defense,
+    resolve_hyperparameters,
+)
+from core.model_registry import AlignedAdapter, LoraDefaults, ModelEntry, Source
+from defense.errors import InvalidConfigError
+from defense.fine_tuning.panacea.config import PanaceaConfig
+from defense.fine_tuning.supervised.config import SupervisedConfig
+
+
+def entry(*, aligned: bool = True) -> ModelEntry:
+    return ModelEntry(
+        id="tiny",
+        title="Tiny",
+        owned_by="us",
+        created=0,
+        licence="MIT",
+        source=Source.parse("path:/tiny"),
+        chat_template="x",
+        learning_rate=1e-3,
+        max_sequence_tokens=512,
+        lora=LoraDefaults(
+            rank=4,
+            alpha=8,
+            target_modules=("q_proj", "v_proj"),
+            available_modules=("q_proj", "k_proj", "v_proj"),
+        ),
+        aligned_adapter=AlignedAdapter(
+            source=Source.parse("resource:a"), rank=4, target_modules=("q_proj",)
+        )
+        if aligned
+        else None,
+    )
+
+
+def resolve(*, aligned: bool = True, **requested: object) -> Hyperparameters:
+    return resolve_hyperparameters(
+        RequestedHyperparameters.model_validate(requested),
+        entry(aligned=aligned),
+        usable_rows=100,
+        max_sequence_tokens=2048,
+    )
+
+
+def test_auto_takes_the_models_defaults() -> None:
+    assert resolve(n_epochs="auto", lora_rank=None) == Hyperparameters(
+        n_epochs=3,
+        batch_size=8,
+        learning_rate_multiplier=1.0,
+        learning_rate=1e-3,
+        lora_rank=4,
+        lora_alpha=8,
+        target_modules=("q_proj", "v_proj"),
+        max_sequence_tokens=512,
+    )
+
+
+def test_a_multiplier_scales_the_models_learning_rate() -> None:
+    assert resolve(learning_rate_multiplier=2).learning_rate == 2e-3
+
+
+def test_a_learning_rate_of_its_own_sets_the_multiplier() -> None:
+    hyperparameters = resolve(learning_rate=4e-3)
+
+    assert hyperparameters.learning_rate == 4e-3
+    assert hyperparameters.learning_rate_multiplier == 4.0
+
+
+def test_alpha_follows_the_rank_unless_given() -> None:
+    assert resolve(lora_rank=16).lora_alpha == 32
+    assert resolve(lora_rank=16, lora_alpha=16).lora_alpha == 16
+
+
+def test_a_batch_is_no_larger_than_the_file() -> None:
+    hyperparameters = resolve_hyperparameters(
+        RequestedHyperparameters(), entry(), usable_rows=3, max_sequence_tokens=100
+    )
+
+    assert hyperparameters.batch_size == 3
+    assert hyperparameters.max_sequence_tokens == 100
+
+
+def test_target_modules_are_put_in_the_models_order() -> None:
+    modules = resolve(target_modules=["v_proj", "q_proj", "k_proj"]).target_modules
+
+    assert modules == ("q_proj", "k_proj", "v_proj")
+
+
+@pytest.mark.parametrize(
+    ("requested", "param"),
+    [
+        ({"learning_rate": 1e-3, "learning_rate_multiplier": 1.0}, "learning_rate"),
+        ({"lora_rank": 3}, "lora_rank"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "target_modules"),
+        ({"target_modules": ["k_proj"]}, "target_modules"),
+    ],
+)
+def test_values_that_contradict_the_model_are_refused(
+    requested: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        resolve(**requested)
+
+    assert caught.value.param == param
+
+
+def test_without_an_aligned_adapter_any_rank_and_layers_will_do() -> None:
+    hyperparameters = resolve(aligned=False, lora_rank=1, target_modules=["k_proj"])
+
+    assert hyperparameters.lora_rank == 1
+    assert hyperparameters.target_modules == ("k_proj",)
+
+
+@pytest.mark.parametrize(
+    "requested",
+    [
+        {"n_epochs": 0},
+        {"n_epochs": 51},
+        {"n_epochs": "3"},
+        {"n_epochs": True},
+        {"n_epochs": 1.5},
+        {"batch_size": 257},
+        {"learning_rate_multiplier": 0},
+        {"learning_rate_multiplier": -1.0},
+        {"learning_rate_multiplier": float("nan")},
+        {"learning_rate": float("inf")},
+        {"learning_rate": 0.2},
+        {"lora_rank": 257},
+        {"lora_alpha": 0},
+        {"target_modules": []},
+        {"target_modules": ["q.proj"]},
+        {"max_steps": 0},
+        {"surprise": 1},
+    ],
+)
+def test_values_out_of_range_are_refused_at_their_place(requested: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RequestedHyperparameters.model_validate(requested)
+
+    assert caught.value.errors()[0]["loc"][0] == next(iter(requested))
+
+
+def test_the_api_reference_says_auto_and_not_null() -> None:
+    schema = RequestedHyperparameters.model_json_schema()["properties"]["n_epochs"]
+
+    assert schema["default"] == "auto"
+    assert {"const": "auto", "type": "string"} in schema["anyOf"]
+    assert {"type": "integer", "minimum": 1, "maximum": 50} in schema["anyOf"]
+
+
+def test_no_defense_asked_for_means_panacea() -> None:
+    assert resolve_defense(None) == PanaceaConfig().model_dump(mode="json")
+    assert resolve_defense({"type": "none"}) == {"type": "none"}
+
+
+def test_an_unknown_defense_or_option_is_refused_by_its_name() -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        resolve_defense({"type": "panacea", "surprise": 1})
+    assert caught.value.param == "surprise"
+
+    with pytest.raises(InvalidConfigError) as caught:
+        resolve_defense({})
+    assert caught.value.param == "type"
+
+
+def test_a_spec_survives_its_storage_as_json() -> None:
+    spec = JobSpec(
+        model="tiny",
+        hyperparameters=resolve(),
+        defense=resolve_defense({"type": "panacea", "perturbation_radius": 2.0}),
+        seed=7,
+    )
+
+    stored = json.loads(json.dumps(spec.model_dump(mode="json")))
+
+    assert JobSpec.model_validate(stored) == spec
+    defense = JobSpec.model_validate(stored).defense_config()
+    assert isinstance(defense, PanaceaConfig)
+    assert defense.perturbation_radius == 2.0
+
+
+def test_a_spec_without_a_defense_has_a_plain_configuration() -> None:
+    spec = JobSpec(model="t", hyperparameters=resolve(), defense={"type": "none"}, seed=0)
+
+    assert isinstance(spec.defense_config(), SupervisedConfig)
