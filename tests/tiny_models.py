@@ -50,7 +50,7 @@ def tiny_llama(seed: int = 0, dtype: torch.dtype = torch.float32) -> LlamaForCau
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    model.eval()
+    model.train(mode=False)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model
