@@ -1,0 +1,327 @@
+"""Supervised fine-tuning of an adapter with the transformers Trainer.
+
+The Trainer runs the loop, the optimizer and the schedule. This module gives it three things of
+its own: a loss that projects to the vocabulary only where a token is counted, an order of rows
+drawn from a generator, and one call-back just before each optimizer step, where the user's
+gradient is clipped and a guard may add its term. The Trainer's own clipping is off, because it
+would clip the two together and so slow the user's learning down whenever the guard is strong.
+
+AdamW without weight decay (decay would pull a continued adapter's alignment towards zero); the
+learning rate rises over the first twentieth of the steps and then falls linearly to zero.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from defense.errors import NumericalDivergenceError
+from defense.ops.tensors import global_norm
+from defense.protocols import (
+    EncodedRow,
+    Guard,
+    GuardCorrection,
+    ProgressListener,
+    StepMetrics,
+)
+from defense.training.batching import Batch, ShuffledBatches, collate, supervised_rows
+from defense.training.lora import trainable_parameters
+from defense.training.loss import AdapterLoss
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: Passes over the rows.
+        batch_size: Rows of one forward pass.
+        learning_rate: At its highest.
+        seed: Of the order of the rows and of dropout.
+        accumulation_steps: Batches that make up one optimizer step.
+        max_steps: Stop after this many optimizer steps, whatever `epochs` says.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+        max_gradient_norm: The user's gradient is scaled down to this norm.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    accumulation_steps: int = 1
+    max_steps: int | None = None
+    warmup_ratio: float = 0.05
+    max_gradient_norm: float = 1.0
+
+    def total_steps(self, row_count: int) -> int:
+        """Optimizer steps that training on so many rows takes."""
+        batches = -(-row_count // self.batch_size)
+        steps = -(-batches // self.accumulation_steps) * self.epochs
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run was.
+
+    Attributes:
+        steps: Optimizer steps taken.
+        tokens: Tokens of user rows read, padding excluded.
+        skipped_rows: Rows left out because no supervised token was within the limit.
+        history: Metrics of every step.
+    """
+
+    steps: int
+    tokens: int
+    skipped_rows: int
+    history: tuple[StepMetrics, ...]
+
+
+def fine_tune(
+    model: PeftModel,
+    pad_token_id: int,
+    rows: Sequence[EncodedRow],
+    plan: TrainingPlan,
+    guard: Guard | None = None,
+    listener: ProgressListener | None = None,
+) -> TrainingResult:
+    """Train the model's adapter, in place, on the device the model is on.
+
+    Args:
+        model: A model with a trainable adapter (`attach_adapter`).
+        pad_token_id: Token to pad with.
+        rows: The user's rows.
+        plan: How long and how fast.
+        guard: Asked once per optimizer step for a term to add to the gradient.
+        listener: Told about every optimizer step; may raise to stop.
+
+    Returns:
+        The steps taken, with their metrics.
+
+    Raises:
+        NoSupervisedTokensError: No row has anything to learn from.
+        NumericalDivergenceError: A loss or a gradient stopped being finite.
+    """
+    usable = supervised_rows(rows, "training")
+    loss = AdapterLoss(model, pad_token_id)
+    recorder = _StepRecorder(loss, plan, plan.total_steps(len(usable)), guard, listener)
+    device = next(model.parameters()).device
+    with (
+        tempfile.TemporaryDirectory(prefix="trainer-") as folder,
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
+        trainer = _AdapterTrainer(
+            loss=loss,
+            batches=_batch_loader(usable, plan, pad_token_id),
+            on_batch=recorder.on_batch,
+            model=model,
+            args=_arguments(plan, recorder.total_steps, device, Path(folder)),
+            train_dataset=list(usable),
+            callbacks=[recorder],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    model.eval()
+    return TrainingResult(
+        steps=len(recorder.history),
+        tokens=recorder.tokens,
+        skipped_rows=len(rows) - len(usable),
+        history=tuple(recorder.history),
+    )
+
+
+def _batch_loader(
+    rows: Sequence[EncodedRow], plan: TrainingPlan, pad_token_id: int
+) -> "DataLoader[EncodedRow]":
+    order = ShuffledBatches([len(row.input_ids) for row in rows], plan.batch_size, plan.seed)
+
+    def padded(batch: list[EncodedRow]) -> dict[str, Tensor]:
+        padded_batch = collate(batch, pad_token_id)
+        return {
+            "input_ids": padded_batch.input_ids_BT,
+            "attention_mask": padded_batch.attention_mask_BT,
+            "labels": padded_batch.labels_BT,
+        }
+
+    return DataLoader(
+        list(rows),  # type: ignore[arg-type]
+        batch_sampler=order,
+        collate_fn=padded,
+        # The loader draws one number per pass for worker processes it does not have.
+        generator=torch.Generator().manual_seed(plan.seed),
+    )
+
+
+def _arguments(
+    plan: TrainingPlan, total_steps: int, device: torch.device, folder: Path
+) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=plan.epochs,
+        max_steps=total_steps,
+        per_device_train_batch_size=plan.batch_size,
+        gradient_accumulation_steps=plan.accumulation_steps,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(plan.warmup_ratio * total_steps),
+        weight_decay=0.0,
+        max_grad_norm=0.0,
+        optim="adamw_torch",
+        seed=plan.seed,
+        use_cpu=device.type == "cpu",
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,
+    )
+
+
+class _AdapterTrainer(Trainer):
+    """The Trainer with our loss and our order of rows; nothing else is changed."""
+
+    def __init__(
+        self,
+        *,
+        loss: AdapterLoss,
+        batches: "DataLoader[EncodedRow]",
+        on_batch: Callable[[float, int, int, int], None],
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**options)
+        self._loss = loss
+        self._batches = batches
+        self._on_batch = on_batch
+        # Our loss divides by the tokens of the whole accumulated step itself.
+        self.model_accepts_loss_kwargs = True
+
+    def get_train_dataloader(self) -> "DataLoader[EncodedRow]":
+        return self._batches
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,  # noqa: ARG002
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,  # noqa: ARG002, FBT001, FBT002
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Token losses of this batch over the tokens of the whole optimizer step."""
+        batch = Batch(inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        loss_sum, correct = self._loss(batch)
+        counted = batch.supervised_tokens
+        read = int(batch.attention_mask_BT.sum())
+        self._on_batch(loss_sum.item(), int(correct), counted, read)
+        step_tokens = counted if num_items_in_batch is None else num_items_in_batch
+        return torch.as_tensor(loss_sum / step_tokens)
+
+
+class _StepRecorder(TrainerCallback):
+    """Clips, guards and reports every optimizer step."""
+
+    def __init__(
+        self,
+        loss: AdapterLoss,
+        plan: TrainingPlan,
+        total_steps: int,
+        guard: Guard | None,
+        listener: ProgressListener | None,
+    ) -> None:
+        self.total_steps = total_steps
+        self.history: list[StepMetrics] = []
+        self.tokens = 0
+        self._source = loss
+        self._parameters = trainable_parameters(loss.model)
+        self._max_norm = plan.max_gradient_norm
+        self._guard = guard
+        self._listener = listener
+        self._loss_sum, self._correct, self._counted = 0.0, 0, 0
+        self._pending: StepMetrics | None = None
+
+    def on_batch(self, loss_sum: float, correct: int, counted: int, read: int) -> None:
+        """Collect one batch of the optimizer step under way."""
+        self._loss_sum += loss_sum
+        self._correct += correct
+        self._counted += counted
+        self.tokens += read
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **context: Any,  # noqa: ANN401
+    ) -> None:
+        """Clip the user's gradient and add the guard's term."""
+        step = state.global_step + 1
+        gradients = {
+            name: parameter.grad
+            for name, parameter in self._parameters.items()
+            if parameter.grad is not None
+        }
+        norm = global_norm(gradients)
+        if not torch.isfinite(torch.tensor([norm, self._loss_sum])).all():
+            raise NumericalDivergenceError(
+                f"training diverged at step {step} (loss {self._loss_sum}, gradient norm {norm}); "
+                "lower the learning rate"
+            )
+        if norm > self._max_norm:
+            for gradient in gradients.values():
+                gradient.mul_(self._max_norm / norm)
+        correction = None
+        if self._guard is not None:
+            correction = self._guard.correction(step, self._source, gradients)
+        if correction is not None:
+            for name, gradient in gradients.items():
+                gradient.add_(correction.tensors[name])
+        rate = float(context["optimizer"].param_groups[0]["lr"])
+        self._pending = self._metrics(step, norm, rate, correction)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,  # noqa: ARG002
+        **_context: Any,  # noqa: ANN401
+    ) -> None:
+        """Report the step."""
+        if self._pending is None:
+            return
+        metrics, self._pending = self._pending, None
+        self._loss_sum, self._correct, self._counted = 0.0, 0, 0
+        self.history.append(metrics)
+        if self._listener is not None:
+            self._listener.on_step(metrics)
+
+    def _metrics(
+        self, step: int, norm: float, rate: float, correction: GuardCorrection | None
+    ) -> StepMetrics:
+        counted = max(1, self._counted)
+        return StepMetrics(
+            step=step,
+            total_steps=self.total_steps,
+            train_loss=self._loss_sum / counted,
+            train_mean_token_accuracy=self._correct / counted,
+            gradient_norm=norm,
+            harmful_loss=correction.harmful_loss if correction else None,
+            perturbed_harmful_loss=correction.perturbed_harmful_loss if correction else None,
+            harmful_gradient_norm=correction.harmful_gradient_norm if correction else None,
+            guard_norm=correction.norm if correction else None,
+            learning_rate=rate,
+            tokens=self.tokens,
+        )

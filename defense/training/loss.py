@@ -1,0 +1,128 @@
+"""The mean token loss of a model as a function of its adapter weights.
+
+The weights at which a loss is taken are handed in as a dictionary and used in place of the model's
+own for the length of one call (`torch.func.functional_call`). Nothing is ever written into the
+model and taken out again, so its weights cannot drift or be left changed by an exception.
+
+Shapes: B rows, T tokens, K columns with a supervised token, N supervised tokens, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from defense.errors import NumericalDivergenceError
+from defense.protocols import IGNORED, EncodedRow, LossGradients, Tensors
+from defense.training.batching import Batch, by_length, collate
+from defense.training.lora import trainable_parameters
+
+ROWS_PER_PASS = 16
+
+
+class AdapterLoss(nn.Module):
+    """Sum of the token losses of a batch, and how many tokens were counted and guessed right."""
+
+    def __init__(self, model: nn.Module, pad_token_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self._pad_token_id = pad_token_id
+        self._parameters_by_name = trainable_parameters(model)
+        full_names = {id(parameter): name for name, parameter in self.named_parameters()}
+        self._full_names = {
+            name: full_names[id(parameter)] for name, parameter in self._parameters_by_name.items()
+        }
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Token losses of one batch, summed, and the number of tokens guessed right.
+
+        The vocabulary projection is the dearest layer of a small model, so logits are asked for
+        only in columns in which some row has a supervised token.
+        """
+        counted_BT = batch.labels_BT[:, 1:] != IGNORED
+        columns_K = counted_BT.any(dim=0).nonzero().squeeze(1)
+        with self._autocast():
+            logits_BKV = self.model(
+                input_ids=batch.input_ids_BT,
+                attention_mask=batch.attention_mask_BT,
+                logits_to_keep=columns_K,
+                use_cache=False,
+            ).logits
+        kept_BK = counted_BT[:, columns_K]
+        logits_NV = logits_BKV[kept_BK]
+        if logits_NV.dtype in (torch.bfloat16, torch.float16):
+            logits_NV = logits_NV.float()
+        labels_N = batch.labels_BT[:, 1:][:, columns_K][kept_BK]
+        loss_sum = functional.cross_entropy(logits_NV, labels_N, reduction="sum")
+        return loss_sum, (logits_NV.argmax(dim=-1) == labels_N).sum()
+
+    def batch(self, rows: Sequence[EncodedRow]) -> Batch:
+        """Rows as one batch on the model's device."""
+        return collate(rows, self._pad_token_id, self._device)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The adapter's present weights; they share memory with the model's."""
+        return {name: value.detach() for name, value in self._parameters_by_name.items()}
+
+    def gradients(self, rows: Sequence[EncodedRow], at: Tensors | None = None) -> LossGradients:
+        """Mean token loss of all rows together, and its gradient.
+
+        Args:
+            rows: Rows with at least one supervised token among them.
+            at: Adapter weights to use instead of the present ones.
+
+        Returns:
+            The loss, and one gradient per adapter weight.
+
+        Raises:
+            NumericalDivergenceError: The loss is not finite.
+        """
+        # Clones, so that no graph ever hangs on the model's own parameters.
+        leaves = {
+            name: weight.detach().clone().requires_grad_()
+            for name, weight in (at or self.weights()).items()
+        }
+        total = sum(row.supervised_tokens for row in rows)
+        loss = 0.0
+        summed: list[Tensor] = []
+        for group in by_length(rows, ROWS_PER_PASS):
+            share = self._call(leaves, group) / total
+            parts = torch.autograd.grad(share, list(leaves.values()))
+            summed = [a.add_(b) for a, b in zip(summed, parts, strict=True)] or list(parts)
+            loss += share.item()
+        return LossGradients(_finite(loss), dict(zip(leaves, summed, strict=True)))
+
+    @torch.no_grad()
+    def mean_loss(self, rows: Sequence[EncodedRow], at: Tensors | None = None) -> float:
+        """Mean token loss of all rows together.
+
+        Raises:
+            NumericalDivergenceError: It is not finite.
+        """
+        weights = at or self.weights()
+        total = sum(row.supervised_tokens for row in rows)
+        groups = by_length(rows, ROWS_PER_PASS)
+        return _finite(sum(self._call(weights, group).item() for group in groups) / total)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._parameters_by_name.values())).device
+
+    def _call(self, weights: Tensors, rows: Sequence[EncodedRow]) -> Tensor:
+        replaced = {self._full_names[name]: weight for name, weight in weights.items()}
+        loss_sum, _ = torch.func.functional_call(self, replaced, (self.batch(rows),))
+        return torch.as_tensor(loss_sum)
+
+    def _autocast(self) -> torch.autocast:
+        frozen = next((p.dtype for p in self.model.parameters() if not p.requires_grad), None)
+        half = frozen in (torch.bfloat16, torch.float16)
+        return torch.autocast(self._device.type, dtype=frozen if half else None, enabled=half)
+
+
+def _finite(loss: float) -> float:
+    if not torch.isfinite(torch.tensor(loss)):
+        raise NumericalDivergenceError(
+            f"a loss became {loss}; lower the learning rate or the perturbation radius"
+        )
+    return loss
