@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.models.base import Base, CreatedAt, Json, check_values, text_enum
@@ -40,8 +40,11 @@ class File(Base):
         CheckConstraint("bytes >= 0", name="bytes"),
         CheckConstraint("kind = 'upload' OR job_id IS NOT NULL", name="origin"),
         CheckConstraint(
-            "storage_key LIKE 'uploads/%' OR storage_key LIKE 'released/%'", name="storage_key"
+            "starts_with(storage_key, 'uploads/') OR starts_with(storage_key, 'released/')",
+            name="storage_key",
         ),
+        # Lets a job's row name a file of its own project and of no other.
+        UniqueConstraint("project_id", "id"),
         Index("ix_files_page", "project_id", "created_at", "id"),
     )
 

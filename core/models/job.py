@@ -2,7 +2,14 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.job_state import TERMINAL, JobStatus
@@ -34,6 +41,8 @@ class Job(Base):
             "idempotency_key IS NULL OR request_sha256 IS NOT NULL", name="idempotency"
         ),
         UniqueConstraint("project_id", "idempotency_key"),
+        ForeignKeyConstraint(["project_id", "training_file"], ["files.project_id", "files.id"]),
+        ForeignKeyConstraint(["project_id", "validation_file"], ["files.project_id", "files.id"]),
         Index("ix_jobs_page", "project_id", "created_at", "id"),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
         Index(
@@ -54,8 +63,8 @@ class Job(Base):
     # What was asked for.
     model: Mapped[str]
     suffix: Mapped[str | None]
-    training_file: Mapped[str] = mapped_column(ForeignKey("files.id"))
-    validation_file: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
+    training_file: Mapped[str]
+    validation_file: Mapped[str | None]
     seed: Mapped[int]
     spec: Mapped[Json]
     job_metadata: Mapped[Json | None] = mapped_column("metadata")
