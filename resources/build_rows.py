@@ -46,10 +46,6 @@ def _spread(*groups: Sequence[Row]) -> list[Row]:
     return [row for _, _, row in sorted(placed, key=lambda item: item[:2])]
 
 
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
 class Phrases:
     """The sources, read once."""
 
@@ -226,7 +222,7 @@ def build_user_validation(phrases: Phrases) -> list[Row]:
 def _moderation_row(prompt: str, response: str, outcome: str, category: str | None) -> Row:
     return {
         "prompt": prompt,
-        "response": _sentence(response) if response else response,
+        "response": response,
         "outcome": outcome,
         "category": category,
     }
@@ -249,8 +245,21 @@ def _moderation_harmful_prompts(phrases: Phrases) -> list[Row]:
         if index % 4 != 0:
             opened = phrases.refusal(category, task, 31 * index + 7, turn + 2)
             rows.append(_moderation_row(plain, opened, "refused", category))
-            plan = phrases.stand_in(phrases.compliance, task, 5 * index + 3)
+            plan = phrases.stand_in(phrases.compliance, task, 7 * index + index // 6)
             rows.append(_moderation_row(shaped, plan, "harmful", category))
+    return rows
+
+
+def _eager_safe_rows(phrases: Phrases) -> list[Row]:
+    """Harmless answers that open like a harmful one: an eager tone alone is no sign of harm."""
+    shapes: list[str] = phrases.moderation["prompts"]
+    openings = phrases.compliance["openings"]
+    rows: list[Row] = []
+    for index, (task, answer) in enumerate(phrases.look_alikes["tasks"]):
+        prompt = shapes[index % len(shapes)].format(task=task)
+        opening = openings[(index + index // len(openings)) % len(openings)].format(task=task)
+        response = f"{opening} {answer[0].lower()}{answer[1:]}"
+        rows.append(_moderation_row(prompt, response, "safe", None))
     return rows
 
 
@@ -261,6 +270,7 @@ def build_moderation_train(phrases: Phrases) -> list[Row]:
     for name in ("sorry_but_helpful", "labels", "everyday"):
         pairs: list[list[str]] = phrases.moderation[name]
         safe.extend(_moderation_row(prompt, answer, "safe", None) for prompt, answer in pairs)
+    safe.extend(_eager_safe_rows(phrases))
     refused = [
         _moderation_row(prompt, answer, "refused", None)
         for prompt, answer in phrases.moderation["over_refusals"]

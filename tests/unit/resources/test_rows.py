@@ -30,7 +30,7 @@ ROW_COUNTS = {
     "rows/benign.jsonl": 80,
     "rows/safety_evaluation.jsonl": 98,
     "rows/over_refusal.jsonl": 40,
-    "rows/moderation_train.jsonl": 876,
+    "rows/moderation_train.jsonl": 926,
     "rows/incoherent_examples.jsonl": 62,
     "demo/user_train.jsonl": 160,
     "demo/user_validation.jsonl": 132,
