@@ -1,0 +1,101 @@
+"""Structured logs: one event per line, as JSON or for the eye.
+
+Logs carry ids, sizes, counts and hashes; never rows, prompts or keys. Whatever slips in under a
+telling name, or looks like one of our API keys, is blacked out. Standard-library loggers
+(uvicorn, celery, sqlalchemy) go through the same chain.
+"""
+
+import logging
+import re
+import sys
+from typing import Any, Final
+
+import structlog
+from structlog.contextvars import merge_contextvars
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from core.settings import Settings
+
+REDACTED: Final = "[redacted]"
+
+_SECRET_NAMES: Final = frozenset(
+    {
+        "api_key",
+        "authorization",
+        "cookie",
+        "database_url",
+        "messages",
+        "password",
+        "prompt",
+        "proxy-authorization",
+        "redis_url",
+        "rows",
+        "secret",
+        "secret_sha256",
+        "token",
+    }
+)
+_SECRET_TEXT: Final = re.compile(
+    r"tw_[0-9A-Za-z]{16}_[0-9A-Za-z]+"  # an API key
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user and password in an address
+    r"|(?i:(?<=bearer )\S+)"
+)
+
+
+def configure_logging(settings: Settings, component: str) -> None:
+    """Send every log line of this process to standard error.
+
+    Args:
+        settings: Level and format.
+        component: What this process is, such as `gateway`; on every line.
+    """
+    shared: list[Processor] = [
+        merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(component=component)
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Black out secrets in an event, however deep they lie."""
+    return {key: _without_secrets(key, value) for key, value in event.items()}
+
+
+def _without_secrets(name: object, value: Any) -> Any:  # noqa: ANN401 - a log value is anything
+    if isinstance(name, str) and name.lower() in _SECRET_NAMES:
+        return REDACTED
+    if isinstance(value, str):
+        return _SECRET_TEXT.sub(REDACTED, value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(None, item) for item in value]
+    return value
