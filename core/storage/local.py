@@ -83,8 +83,8 @@ class LocalStorage:
         self._root = root
         self._prefixes = tuple(prefixes)
         self._incoming = root / TEMPORARY_FOLDER
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root.chmod(0o700)
+        for folder in (root, self._incoming):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._remove_leftovers()
 
     @contextmanager

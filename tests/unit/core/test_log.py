@@ -1,0 +1,112 @@
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from core import api_keys
+from core.log import REDACTED, configure_logging, redact
+from core.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_line_is_json_with_its_component_level_and_time(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "gateway")
+
+    structlog.get_logger("test").info("job created", job_id="ftjob-1")
+
+    (line,) = lines(capsys)
+    assert line["event"] == "job created"
+    assert line["job_id"] == "ftjob-1"
+    assert (line["component"], line["level"], line["logger"]) == ("gateway", "info", "test")
+    assert str(line["timestamp"]).endswith("Z")
+
+
+def test_lines_of_other_libraries_take_the_same_form(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "worker")
+
+    try:
+        raise RuntimeError("broken")  # noqa: TRY301 - the traceback is what is tested
+    except RuntimeError:
+        logging.getLogger("celery").exception("task %s", "failed")
+
+    (line,) = lines(capsys)
+    assert line["event"] == "task failed"
+    assert line["component"] == "worker"
+    assert "RuntimeError: broken" in str(line["exception"])
+
+
+def test_bound_context_is_on_every_line(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "gateway")
+
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        structlog.get_logger().info("inside")
+    structlog.get_logger().info("outside")
+
+    inside, outside = lines(capsys)
+    assert inside["request_id"] == "r1"
+    assert "request_id" not in outside
+
+
+def test_lines_below_the_level_are_dropped(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "gateway")
+
+    structlog.get_logger().debug("detail")
+
+    assert lines(capsys) == []
+
+
+def test_secrets_are_blacked_out_wherever_they_lie() -> None:
+    key = api_keys.generate().text
+    event = {
+        "event": f"refused {key}",
+        "headers": {"Authorization": "Bearer abc", "accept": "*/*"},
+        "urls": ["postgresql://user:canary@host/db"],
+        "header": "Bearer canary",
+    }
+
+    told = json.dumps(redact(None, "info", event))
+
+    assert key not in told
+    assert "canary" not in told
+    assert "Bearer abc" not in told
+    assert told.count(REDACTED) == 4
+    assert "*/*" in told
+
+
+def test_a_secret_inside_a_traceback_is_blacked_out(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "gateway")
+    key = api_keys.generate().text
+
+    try:
+        raise ValueError(key)  # noqa: TRY301
+    except ValueError:
+        structlog.get_logger().exception("failed")
+
+    (line,) = lines(capsys)
+    assert key not in str(line)
+    assert "ValueError" in str(line["exception"])
