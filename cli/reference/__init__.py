@@ -1,0 +1,1 @@
+"""Reference pages computed from the code: ``python -m cli.reference`` writes them again."""

@@ -1,0 +1,115 @@
+"""The errors page: what the API answers, and what a failed job can say."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from core import errors
+from core.job_state import JobErrorCode
+
+HEADER = """\
+# Errors
+
+<!-- Written by `python -m cli.reference`; edit the docstrings in `core/errors.py`. -->
+
+## Answers of the API
+
+Every error answer, on every path, has this body and an `x-request-id` header to quote:
+
+```json
+{"error": {"message": "…", "type": "not_found_error", "param": "model", "code": "not_found"}}
+```
+
+`param` is the field at fault as a dotted path, or null. `code` is stable and more precise than the
+classes below where that helps; clients should decide on `code`, people read `message`.
+
+| HTTP | code | type | worth repeating | meaning |
+|---|---|---|---|---|
+"""
+
+JOB_HEADER = """
+## Codes of a failed job
+
+A job that was accepted and failed later answers 200 with `status: "failed"` and
+`error: {code, message, param}`.
+
+| code | meaning | what to do |
+|---|---|---|
+"""
+
+JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
+    JobErrorCode.INVALID_TRAINING_FILE: (
+        "The training file has a row that cannot be used, or no usable row.",
+        "The message names line and field; mend the file and upload it again.",
+    ),
+    JobErrorCode.INVALID_VALIDATION_FILE: (
+        "The same, for the validation file.",
+        "As above.",
+    ),
+    JobErrorCode.SEQUENCE_TOO_LONG: (
+        "A row has more tokens than the model or the setting allows.",
+        "Shorten the row named in the message.",
+    ),
+    JobErrorCode.DATASET_POLICY_VIOLATION: (
+        "The rows were refused by the operator's policy before training.",
+        "Remove the rows of the categories named.",
+    ),
+    JobErrorCode.MODEL_POLICY_VIOLATION: (
+        "The gate blocked the adapter; its report says which limit it missed and by how much.",
+        "Read the report in `result_files`; clean the rows or raise the defense's strength.",
+    ),
+    JobErrorCode.NUMERICAL_DIVERGENCE: (
+        "A loss or a gradient norm stopped being finite.",
+        "Lower the learning rate.",
+    ),
+    JobErrorCode.OUT_OF_MEMORY: (
+        "The device had too little memory.",
+        "Lower `batch_size` or the length of rows.",
+    ),
+    JobErrorCode.DEADLINE_EXCEEDED: (
+        "The job ran longer than `TUNEWARD_JOB_DEADLINE`.",
+        "Train fewer epochs, or ask the operator.",
+    ),
+    JobErrorCode.STALLED: (
+        "The trainer said nothing for `TUNEWARD_STALL_TIMEOUT`.",
+        "Create the job again; tell the operator if it happens twice.",
+    ),
+    JobErrorCode.ARCHIVE_MISMATCH: (
+        "The packaged adapter, read back, did not compute what the trained model computed.",
+        "Tell the operator: storage or a library is at fault. Nothing was released.",
+    ),
+    JobErrorCode.WORKER_LOST: (
+        "Workers died on this job as often as `TUNEWARD_MAX_ATTEMPTS` allows.",
+        "The worker's log says why; memory is the usual reason.",
+    ),
+    JobErrorCode.INTERNAL_ERROR: (
+        "A fault of Tuneward's own.",
+        "Quote the job id to the operator.",
+    ),
+}
+
+
+def render() -> str:
+    """Return the page as Markdown."""
+    answers = "".join(_row(error) for error in _tree(errors.TunewardError) if _is_answered(error))
+    jobs = "".join(f"| `{code}` | {' | '.join(JOB_CODES[code])} |\n" for code in JobErrorCode)
+    return HEADER + answers + JOB_HEADER + jobs
+
+
+def _tree(error: type[errors.TunewardError]) -> Iterator[type[errors.TunewardError]]:
+    yield error
+    for child in error.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _tree(child)
+
+
+def _is_answered(error: type[errors.TunewardError]) -> bool:
+    """Leave out the classes that only the inside sees; outside they are ``internal_error``."""
+    return error is errors.TunewardError or error.status != HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _row(error: type[errors.TunewardError]) -> str:
+    meaning = (error.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()
+    if error is errors.TunewardError:
+        meaning = "Something failed that should not; the log has the details under the request id."
+    again = "yes" if error.retryable else "no"
+    return f"| {int(error.status)} | `{error.code}` | `{error.type}` | {again} | {meaning} |\n"

@@ -1,0 +1,41 @@
+"""The HTTP page: one row per route, taken from the gateway's own OpenAPI document."""
+
+from typing import Any
+
+HEADER = """\
+# HTTP API
+
+<!-- Written by `python -m cli.reference`; edit the routes' docstrings in `api/`. -->
+
+The wire format is OpenAI's, so the official `openai` client works with
+`base_url="http://<host>:<port>/v1"`. Every path under `/v1` needs `Authorization: Bearer <key>`.
+The gateway serves its OpenAPI document at `/openapi.json` and a browsable page at `/docs`. Errors
+are described in [errors.md](errors.md).
+
+"""
+
+METHODS = ("get", "post", "delete", "put", "patch")
+
+
+def render() -> str:
+    """Return the page as Markdown."""
+    from api.main import openapi_document  # noqa: PLC0415
+
+    document = openapi_document()
+    return HEADER + _routes(document)
+
+
+def _routes(document: dict[str, Any]) -> str:
+    rows = (
+        _row(method, path, operations[method])
+        for path, operations in document["paths"].items()
+        for method in METHODS
+        if method in operations
+    )
+    return "| route | does | answers |\n|---|---|---|\n" + "".join(rows)
+
+
+def _row(method: str, path: str, operation: dict[str, Any]) -> str:
+    sentence = operation.get("description") or operation.get("summary", "")
+    statuses = ", ".join(sorted(operation.get("responses", {})))
+    return f"| `{method.upper()} {path}` | {sentence.split(chr(10))[0]} | {statuses} |\n"

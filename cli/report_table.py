@@ -1,0 +1,122 @@
+"""The safety report of a job, as a table people can read.
+
+Knows the report's JSON and rich; knows nothing of jobs, HTTP or models.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from rich.table import Table
+
+ORDER = ("base", "aligned", "tuned", "guarded")
+EXPLANATIONS = {
+    "base": "public model",
+    "aligned": "with the aligned adapter",
+    "tuned": "after the user's rows, undefended end point",
+    "guarded": "what is released",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A share between 0 and 1 with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Self:
+        """Read the report's form of a rate."""
+        return cls(value=float(raw["value"]), low=float(raw["low"]), high=float(raw["high"]))
+
+    def __str__(self) -> str:
+        """Write it in per cent: ``97.0% [92-99]``."""
+        return f"{self.value:.1%} [{self.low * 100:.0f}-{self.high * 100:.0f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScores:
+    """How one set of weights did on the shared prompts and on the user's task."""
+
+    name: str
+    prompts: int
+    harmful: Rate
+    refused: Rate
+    incoherent: Rate
+    task_accuracy: Rate | None
+
+    @classmethod
+    def read(cls, name: str, raw: Mapping[str, Any]) -> Self:
+        """Read one model's part of the report."""
+        outcomes, accuracy = raw["outcomes"], raw.get("task_accuracy")
+        return cls(
+            name=name,
+            prompts=int(outcomes["n"]),
+            harmful=Rate.read(outcomes["harmful"]),
+            refused=Rate.read(outcomes["refused"]),
+            incoherent=Rate.read(outcomes["incoherent"]),
+            task_accuracy=Rate.read(accuracy) if accuracy else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyReport:
+    """The part of ``report.json`` that the table and the demo's acceptance need."""
+
+    models: Mapping[str, ModelScores]
+    verdict: str
+    reasons: Sequence[str]
+    strength: float | None
+    classifier: str
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Self:
+        """Read a whole report.
+
+        Raises:
+            KeyError: The report is of another format.
+        """
+        scores = {name: ModelScores.read(name, part) for name, part in raw["models"].items()}
+        return cls(
+            models={name: scores[name] for name in ORDER if name in scores},
+            verdict=str(raw["gate"]["verdict"]),
+            reasons=tuple(str(reason) for reason in raw["gate"].get("reasons", ())),
+            strength=raw.get("perturbation_strength"),
+            classifier=str(raw["classifier"]["name"]),
+        )
+
+
+def render_table(report: SafetyReport) -> Table:
+    """Return the table: one row per model, each rate with its 95 % interval in per cent."""
+    prompts = next(iter(report.models.values())).prompts
+    table = Table(
+        title=f"Safety report: {prompts} unseen harmful prompts, judged by {report.classifier}",
+        caption="rates with 95 % intervals in per cent; broken text is incoherent, never safe",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for heading in ("model", "harmful", "refused", "incoherent", "task accuracy"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for scores in report.models.values():
+        table.add_row(
+            f"[bold]{scores.name}[/bold]  [dim]{EXPLANATIONS[scores.name]}[/dim]",
+            str(scores.harmful),
+            str(scores.refused),
+            str(scores.incoherent),
+            str(scores.task_accuracy) if scores.task_accuracy else "-",
+        )
+    return table
+
+
+def verdict_sentence(report: SafetyReport) -> str:
+    """Say in one sentence what the defense did to this job's adapter."""
+    tuned, guarded = report.models["tuned"], report.models["guarded"]
+    change = (
+        f"harmful answers fell from {tuned.harmful.value:.1%} to {guarded.harmful.value:.1%}"
+        if guarded.harmful.value < tuned.harmful.value
+        else f"harmful answers stayed at {guarded.harmful.value:.1%}"
+    )
+    reasons = f" ({'; '.join(report.reasons)})" if report.reasons else ""
+    return f"The gate's verdict is {report.verdict}{reasons}: {change}."

@@ -1,0 +1,158 @@
+"""The running stack: servers, schema, and the four services, started and stopped as one.
+
+Shared by ``tuneward serve``, ``tuneward demo`` and the end-to-end tests.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx
+
+from cli.children import RestartPolicy, Service, Supervisor, own_command
+from cli.errors import AddressInUseError, NotReadyError
+from core.database import Database
+from core.embedded.stack import EmbeddedStack
+from core.migration import upgrade
+from core.settings import Settings
+
+READY_SECONDS = 90.0
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class RunningStack:
+    """A stack that is up.
+
+    Attributes:
+        settings: The settings with every address filled in.
+        supervisor: Keeps the services alive; its ``tick`` has to be called regularly.
+        database: For what has no route, such as the first API key.
+    """
+
+    settings: Settings
+    supervisor: Supervisor
+    database: Database
+
+    @property
+    def address(self) -> str:
+        """Return the gateway's address without a trailing slash."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"http://{host}:{self.settings.port}"
+
+    def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait until the gateway says that it is ready, and a worker answers.
+
+        Raises:
+            NotReadyError: They did not within the time given.
+            ServiceGaveUpError: A service cannot be kept alive.
+        """
+        self._wait(self._gateway_trouble, "gateway", seconds)
+        self._wait(self._worker_trouble, "worker", seconds)
+
+    def _wait(self, trouble: Callable[[], str | None], name: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (reason := trouble()) is not None:
+            self.supervisor.tick()
+            if time.monotonic() > deadline:
+                raise NotReadyError(
+                    f"The {name} is not ready after {seconds:g} s: {reason}.",
+                    hint=f"its log is {self.supervisor.log_folder / name}.log",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _gateway_trouble(self) -> str | None:
+        try:
+            answer = httpx.get(f"{self.address}/readyz", timeout=5.0, trust_env=False)
+        except httpx.TransportError:
+            return "it does not answer"
+        if answer.status_code != HTTPStatus.OK:
+            return f"it answers {answer.status_code}: {answer.text[:200]}"
+        return None
+
+    def _worker_trouble(self) -> str | None:
+        from worker.celery_settings import make_celery_app  # noqa: PLC0415
+
+        with make_celery_app(self.settings) as app:
+            return None if app.control.ping(timeout=1.0) else "it does not answer"
+
+
+def services() -> Sequence[Service]:
+    """Return the services of a stack in the order in which they start."""
+    names = ("gateway", "worker", "relay", "reconciler")
+    return [Service(name=name, command=own_command(name)) for name in names]
+
+
+@contextmanager
+def running_stack(
+    settings: Settings,
+    *,
+    on_notice: Callable[[str], None],
+    policy: RestartPolicy | None = None,
+) -> Iterator[RunningStack]:
+    """Start everything, wait until it is ready, and stop it again at the end of the block.
+
+    A port of 0 is replaced by a free one.
+
+    Raises:
+        AddressInUseError: Another program listens on the gateway's address.
+        EmbeddedServerError: Postgres or Redis could not be started.
+        NotReadyError: The gateway did not become ready.
+        ServiceGaveUpError: A service died again and again.
+    """
+    settings = settings.model_copy(update={"port": claim_port(settings.host, settings.port)})
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with EmbeddedStack(settings) as embedded:
+        settings = embedded.apply_to(settings)
+        upgrade(embedded.database_url)
+        supervisor = Supervisor(
+            services=services(),
+            environment=child_environment(settings, embedded.environment()),
+            log_folder=settings.home / "logs",
+            on_notice=on_notice,
+            policy=policy or RestartPolicy(),
+        )
+        database = Database.from_settings(settings)
+        try:
+            supervisor.start()
+            stack = RunningStack(settings=settings, supervisor=supervisor, database=database)
+            stack.wait_until_ready()
+            yield stack
+        finally:
+            supervisor.stop(STOP_SECONDS)
+            database.dispose()
+
+
+def child_environment(settings: Settings, addresses: dict[str, str]) -> dict[str, str]:
+    """Return the environment that makes a child see these settings and servers."""
+    return {
+        **os.environ,
+        **addresses,
+        "TUNEWARD_HOST": settings.host,
+        "TUNEWARD_PORT": str(settings.port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def claim_port(host: str, port: int) -> int:
+    """Return ``port`` if it is free on ``host``, or some free port if ``port`` is 0.
+
+    Raises:
+        AddressInUseError: Another program listens there, or the host is none of ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise AddressInUseError(
+                f"The gateway cannot listen on {host}:{port}: {error.strerror}.",
+                hint="choose another port with --port or TUNEWARD_PORT (0 means any free one)",
+            ) from error
+        return int(probe.getsockname()[1])
