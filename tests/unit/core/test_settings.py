@@ -64,4 +64,4 @@ def test_the_sequence_classifier_needs_a_model() -> None:
 
 def test_settings_cannot_be_changed_after_the_start(settings: Settings) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        settings.port = 1
+        settings.port = 1  # type: ignore[misc]

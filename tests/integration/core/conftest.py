@@ -1,0 +1,19 @@
+"""A database that is empty before each test."""
+
+import pytest
+from sqlalchemy import text
+
+from core.database import Database
+
+
+@pytest.fixture
+def clean_database(database: Database) -> Database:
+    """The module's database without a single row."""
+    with database.session() as session:
+        session.execute(
+            text(
+                "TRUNCATE projects, api_keys, files, jobs, job_events, artifacts,"
+                " gate_decisions, outbox RESTART IDENTITY"
+            )
+        )
+    return database
