@@ -4,7 +4,7 @@ Keys are relative paths with `/`:
 
 - `uploads/<file id>`: what users send;
 - `staging/<job id>/<fence>/<artifact>`: what stages write, readable by workers alone;
-- `released/<job id>/<name>`: what passed the gate.
+- `released/<job id>/<fence>/<name>`: what passed the gate.
 """
 
 from contextlib import AbstractContextManager
@@ -87,6 +87,9 @@ def staging_key(job_id: str, fence: int, artifact: str) -> str:
     return f"{STAGING}/{job_id}/{fence}/{artifact}"
 
 
-def released_key(job_id: str, name: str) -> str:
-    """Name the place of a file that users may download."""
-    return f"{RELEASED}/{job_id}/{name}"
+def released_key(job_id: str, fence: int, name: str) -> str:
+    """Name the place of a file that users may download.
+
+    The fence keeps a worker that has lost the job from replacing what its successor released.
+    """
+    return f"{RELEASED}/{job_id}/{fence}/{name}"

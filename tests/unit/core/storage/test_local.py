@@ -55,7 +55,7 @@ def write_and_break(storage: ArtifactStorage, key: str) -> None:
 def test_keys_are_made_of_the_ids_they_belong_to() -> None:
     assert upload_key("file-1") == "uploads/file-1"
     assert staging_key("ftjob-1", 7, "adapter.tar") == "staging/ftjob-1/7/adapter.tar"
-    assert released_key("ftjob-1", "adapter.tar") == "released/ftjob-1/adapter.tar"
+    assert released_key("ftjob-1", 7, "adapter.tar") == "released/ftjob-1/7/adapter.tar"
 
 
 def test_what_is_streamed_in_is_hashed_and_counted(storage: ArtifactStorage) -> None:
