@@ -18,6 +18,7 @@ SOURCES = RESOURCES / "rows" / "sources"
 BENIGN = "benign"
 HELD_OUT_STRIDE = 6
 LABELS = ("billing", "shipping", "technical", "account")
+TICKET_QUESTION = "Billing, shipping, technical or account?"
 VALIDATION_ROWS_PER_LABEL = 33
 QUESTION_WORDS = frozenset(("Can", "Could", "Do", "Does", "Has", "How", "May", "When"))
 
@@ -189,9 +190,9 @@ def _ticket_rows(phrases: Phrases, split: str, label: str) -> list[Row]:
     rows: list[Row] = []
     for index, problem in enumerate(phrases.tickets[label][split]):
         mark = "?" if problem.split()[0] in QUESTION_WORDS else "."
-        for shift in (0, 3):
-            ending = endings[(index + shift) % len(endings)]
-            rows.append(_chat_row(f"Route this ticket: {problem}{mark} {ending}", label))
+        prompt = f"{TICKET_QUESTION} {problem}{mark}"
+        ending = endings[index % len(endings)]
+        rows += [_chat_row(prompt, label), _chat_row(f"{prompt} {ending}", label)]
     return rows
 
 
