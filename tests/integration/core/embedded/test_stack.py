@@ -19,7 +19,7 @@ def run_sql(stack: EmbeddedStack, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def redis_of(stack: EmbeddedStack) -> "redis.Redis[str]":
+def redis_of(stack: EmbeddedStack) -> redis.Redis:
     return redis.Redis.from_url(stack.redis_url, decode_responses=True)
 
 

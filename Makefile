@@ -1,0 +1,78 @@
+# Everything runs from one virtual environment. What is installed is decided by pyproject.toml and
+# constraints/; a stamp file makes the next call instant until one of them changes.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The first Python that really starts and is new enough; a shim on PATH may do neither.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13,$(shell \
+  $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+TORCH := $(shell grep '^torch==' constraints/runtime.txt)
+
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+.PHONY: install
+install: $(DEV)  ## create .venv with everything that tests and checks need
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Tuneward needs Python 3.11 or newer on PATH." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+
+# torch goes first and alone: pip then takes the build for this machine, and nothing that depends
+# on torch can pull in another one.
+$(RUNTIME): $(BIN)/python pyproject.toml constraints/runtime.txt constraints/bundled.txt
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet --constraint constraints/runtime.txt --editable '.[worker,demo]'
+	$(PIP) install --quiet --no-deps --requirement constraints/bundled.txt
+	@touch $@
+
+$(DEV): $(RUNTIME) constraints/dev.txt
+	$(PIP) install --quiet --constraint constraints/dev.txt --editable '.[worker,demo,dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(RUNTIME)  ## train one guarded adapter on this machine and show its safety table
+	$(BIN)/tuneward demo
+
+.PHONY: serve
+serve: $(RUNTIME)  ## run the whole service on 127.0.0.1:8000 until Ctrl-C
+	$(BIN)/tuneward serve
+
+.PHONY: test
+test: $(DEV)  ## run the default test suite; starts the servers it needs
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: lint types imports test  ## everything that CI runs
+
+.PHONY: lint
+lint: $(DEV)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(DEV)  ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(DEV)  ## import-linter: which package may import which
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: $(DEV)  ## measure again every number the project claims
+	$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean:  ## remove everything that make created
+	rm -rf $(VENV) build dist *.egg-info demo-output benchmarks/results
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
