@@ -158,3 +158,44 @@ class Guard(Protocol):
             source: Loss at the present weights, which the guard leaves as they are.
             user_gradients: The user's (accumulated, clipped) gradient; not modified.
         """
+
+
+@dataclass(frozen=True)
+class PerturbationStep:
+    """One step of building a perturbation. Losses are means over tokens, in nats.
+
+    Attributes:
+        step: Counted from 1.
+        losses: By kind of rows (`harmful`, `alignment`, `task`, `benign`), before the step.
+        gradient_norms: Likewise.
+        cosines: Between the wanted direction and the gradient of each protected loss; above zero
+            means that the step would have raised that loss.
+        removed: Multiple of each protected gradient that was taken out of the unit direction.
+        projection_fired: Whether anything was taken out.
+    """
+
+    step: int
+    losses: Mapping[str, float]
+    gradient_norms: Mapping[str, float]
+    cosines: Mapping[str, float]
+    removed: Mapping[str, float]
+    projection_fired: bool
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A move of the adapter's weights that is stored apart from them.
+
+    Attributes:
+        tensors: The move at strength 1, on the CPU.
+        norm: Its L2 norm over all weights.
+        steps: How it was built.
+        losses_before: By kind of rows, at the trained weights.
+        losses_after: The same rows' losses at strength 1.
+    """
+
+    tensors: Tensors
+    norm: float
+    steps: tuple[PerturbationStep, ...]
+    losses_before: Mapping[str, float]
+    losses_after: Mapping[str, float]
