@@ -1,0 +1,26 @@
+"""The catalogue of defenses on the wire."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from api.pagination import ListedObject
+from defense.catalog import DefenseStage
+
+
+class DefenseEntryObject(ListedObject):
+    """One defense: the `type` of `method.supervised.defense`, and the schema of its options."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    id: str = Field(description="Value of `type` in a job's `defense`.")
+    object: Literal["defense"] = "defense"
+    name: str
+    stage: DefenseStage
+    title: str
+    summary: str
+    paper: str | None
+    data_needed: list[str]
+    options_schema: dict[str, Any] = Field(
+        serialization_alias="schema", description="JSON schema of the options."
+    )

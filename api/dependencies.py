@@ -1,0 +1,79 @@
+"""What routes ask for by type: the transaction, the storage, the registry, ids from the path."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+from fastapi import Depends, Path
+from pydantic import AfterValidator
+from sqlalchemy.orm import Session
+
+from api.security import CallerDep
+from api.state import GatewayState, gateway_state
+from core.errors import NotFoundError
+from core.model_registry import ModelRegistry
+from core.settings import Settings
+from core.storage.protocol import ArtifactStorage
+
+StateDep = Annotated[GatewayState, Depends(gateway_state)]
+
+_FILE_ID: Final = re.compile(r"file-[0-9A-Za-z]{1,64}")
+_JOB_ID: Final = re.compile(r"ftjob-[0-9A-Za-z]{1,64}")
+_MODEL_ID: Final = re.compile(r"[0-9A-Za-z._:-]{1,256}")
+
+
+def request_session(state: StateDep, _: CallerDep) -> Iterator[Session]:
+    """Open the one transaction of this request; commit on return, roll back on any error.
+
+    Asks for the caller first, whose own transaction then no longer holds a connection.
+    """
+    with state.database.session() as session:
+        yield session
+
+
+def _settings(state: StateDep) -> Settings:
+    return state.settings
+
+
+def _storage(state: StateDep) -> ArtifactStorage:
+    return state.storage
+
+
+def _registry(state: StateDep) -> ModelRegistry:
+    return state.registry
+
+
+# scope="function": commit before the answer leaves. FastAPI's default commits after it, when a
+# failing commit can no longer change the 200 that was sent.
+SessionDep = Annotated[Session, Depends(request_session, scope="function")]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+StorageDep = Annotated[ArtifactStorage, Depends(_storage)]
+RegistryDep = Annotated[ModelRegistry, Depends(_registry)]
+
+
+def _known_form(form: re.Pattern[str], message: str, param: str) -> AfterValidator:
+    """Let ids pass; what can't be one goes no further, neither to SQL nor into an answer."""
+
+    def check(value: str) -> str:
+        if form.fullmatch(value) is None:
+            raise NotFoundError(message, param=param)
+        return value
+
+    return AfterValidator(check)
+
+
+FileIdPath = Annotated[
+    str,
+    Path(description="Id of a file, `file-…`."),
+    _known_form(_FILE_ID, "There is no such file.", "file_id"),
+]
+JobIdPath = Annotated[
+    str,
+    Path(description="Id of a job, `ftjob-…`."),
+    _known_form(_JOB_ID, "There is no such job.", "fine_tuning_job_id"),
+]
+ModelIdPath = Annotated[
+    str,
+    Path(description="Id of a base model, or of a tuned one, `ft:…`."),
+    _known_form(_MODEL_ID, "There is no such model.", "model"),
+]

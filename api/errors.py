@@ -1,0 +1,161 @@
+"""How errors look on the wire: one envelope with four keys, on every path.
+
+No answer repeats what the client sent: a value may be a key, or a row of training data.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from core.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    NotFoundError,
+    TransientError,
+    TunewardError,
+)
+from core.strict_json import join_path
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_AFTER_SECONDS: Final = "2"
+_SERVER_ERROR_MESSAGE: Final = "The server had an error while processing the request."
+_CODES: Final[Mapping[int, str]] = {
+    HTTPStatus.NOT_FOUND: "unknown_url",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(description="A sentence for people.")
+    type: str = Field(description="The kind of error.")
+    param: str | None = Field(description="Path of the request field at fault, if one is.")
+    code: str | None = Field(description="A stable name for programs.")
+
+
+class ErrorBody(BaseModel):
+    """The envelope of every error."""
+
+    error: ErrorDetail
+
+
+def declares(*errors: type[TunewardError]) -> dict[int | str, dict[str, Any]]:
+    """Describe a route's errors for the API reference, those of every route included."""
+    by_status: dict[int, list[type[TunewardError]]] = defaultdict(list)
+    declared: tuple[type[TunewardError], ...] = (AuthenticationError, *errors)
+    for error in declared:
+        by_status[int(error.status)].append(error)
+    return {
+        status: {
+            "model": ErrorBody,
+            "description": " ".join((error.__doc__ or "").split("\n", 1)[0] for error in group),
+            "content": {"application/json": {"example": _example(group[0])}},
+        }
+        for status, group in sorted(by_status.items())
+    }
+
+
+def error_response(error: TunewardError) -> JSONResponse:
+    """Render an error; a fault of the server is named by its code and nothing more."""
+    is_private = int(error.status) == HTTPStatus.INTERNAL_SERVER_ERROR
+    message = _SERVER_ERROR_MESSAGE if is_private else error.message
+    if error.hint and not is_private:
+        message = f"{message} {error.hint}"
+    headers: dict[str, str] = {}
+    if isinstance(error, AuthenticationError):
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, TransientError):
+        headers["retry-after"] = _RETRY_AFTER_SECONDS
+    return envelope(
+        error.status,
+        message,
+        error_type=error.type,
+        param=error.param,
+        code=error.code,
+        headers=headers,
+    )
+
+
+def envelope(
+    status: int,
+    message: str,
+    *,
+    error_type: str,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Build the answer that carries an error."""
+    detail = ErrorDetail(message=message, type=error_type, param=param, code=code)
+    body = ErrorBody(error=detail).model_dump()
+    return JSONResponse(body, status_code=int(status), headers=dict(headers or {}))
+
+
+def crash_response() -> JSONResponse:
+    """Answer for an error nobody foresaw."""
+    return error_response(TunewardError(_SERVER_ERROR_MESSAGE))
+
+
+def from_problems(problems: Sequence[Mapping[str, Any]]) -> InvalidRequestError:
+    """Turn pydantic's list of problems into the error of the first; inputs are left out."""
+    problem = problems[0]
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    path = ""
+    for part in problem["loc"]:
+        if part != "[key]":
+            path = join_path(path, part)
+    more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    return InvalidRequestError(
+        f"{path or 'The body'}: {message}.{more}", param=path or None, code="invalid_value"
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Let every foreseen error of the application leave in the envelope."""
+    app.add_exception_handler(TunewardError, _on_tuneward_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+async def _on_tuneward_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TunewardError)  # noqa: S101 - what the handler is installed for
+    if int(error.status) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("request_failed", code=error.code, error_type=type(error).__name__)
+    return error_response(error)
+
+
+async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    # The first part of a place says query, path or header.
+    problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]
+    return error_response(from_problems(problems))
+
+
+async def _on_http_exception(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    status = HTTPStatus(error.status_code)
+    error_type = NotFoundError.type if status == HTTPStatus.NOT_FOUND else InvalidRequestError.type
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        error_type = TunewardError.type
+    return envelope(
+        status,
+        f"{status.phrase}.",
+        error_type=error_type,
+        code=_CODES.get(status, status.name.lower()),
+        headers=error.headers,
+    )
+
+
+def _example(error: type[TunewardError]) -> dict[str, Any]:
+    message = (error.__doc__ or "").split("\n", 1)[0]
+    return {"error": {"message": message, "type": error.type, "param": None, "code": error.code}}

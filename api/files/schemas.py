@@ -1,0 +1,101 @@
+"""Files on the wire."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.pagination import ListedObject
+from core.datasets.validation import RowError
+from core.models import File, FileStatus
+
+
+class UploadPurpose(StrEnum):
+    """What a client may say a file is for; only `fine-tune` files can be trained on."""
+
+    FINE_TUNE = "fine-tune"
+    USER_DATA = "user_data"
+    EVALS = "evals"
+    ASSISTANTS = "assistants"
+    BATCH = "batch"
+    VISION = "vision"
+
+
+class RowErrorObject(BaseModel):
+    """One mistake in a training file."""
+
+    line: int = Field(description="Line number, from 1.")
+    path: str = Field(description="Where in the row, such as `messages[1].role`.")
+    code: str
+    message: str
+    hint: str
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        return RowError(**self.model_dump()).sentence()
+
+
+class ValidationObject(BaseModel):
+    """What reading the rows of a training file has shown."""
+
+    rows: int
+    usable_rows: int
+    error_count: int
+    errors: list[RowErrorObject] = Field(description="The first twenty.")
+
+
+class FileObject(ListedObject):
+    """A file of a project."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "file-8dJ2mPqRs7tUvWxYz0a1B2c3",
+                "object": "file",
+                "bytes": 12034,
+                "created_at": 1767225600,
+                "expires_at": None,
+                "filename": "train.jsonl",
+                "purpose": "fine-tune",
+                "status": "processed",
+                "status_details": None,
+                "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "validation": {"rows": 100, "usable_rows": 100, "error_count": 0, "errors": []},
+            }
+        }
+    )
+
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int = Field(description="Unix seconds.")
+    expires_at: int | None = None
+    filename: str
+    purpose: str
+    status: FileStatus
+    status_details: str | None = Field(description="Why the status is `error`.")
+    sha256: str = Field(description="Of the stored bytes, in hexadecimal.")
+    validation: ValidationObject | None = Field(description="Only for training files.")
+
+
+class DeletedFileObject(BaseModel):
+    """The answer to a deletion."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+def show_file(file: File) -> FileObject:
+    """Put a file on the wire."""
+    report = None if file.validation is None else ValidationObject.model_validate(file.validation)
+    return FileObject(
+        id=file.id,
+        bytes=file.bytes,
+        created_at=int(file.created_at.timestamp()),
+        filename=file.filename,
+        purpose=file.purpose,
+        status=file.status,
+        status_details=report.errors[0].sentence() if report and report.errors else None,
+        sha256=file.sha256,
+        validation=report,
+    )

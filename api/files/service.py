@@ -1,0 +1,180 @@
+"""Uploading, reading and deleting files."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from fastapi.concurrency import contextmanager_in_threadpool
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from api.files.download import Download
+from api.files.filenames import display_name
+from api.files.multipart import UploadForm, UploadReader
+from api.files.schemas import FileObject, UploadPurpose, show_file
+from api.pagination import ListPage, list_page
+from api.state import GatewayState
+from core.datasets.validation import ValidationReport, validate_rows
+from core.errors import ConflictError, InvalidRequestError, NotFoundError
+from core.ids import new_id
+from core.models import File, FileKind, FileStatus
+from core.repositories.files import FileRepository
+from core.repositories.gate_decisions import GateDecisionRepository
+from core.repositories.job_queue import JobQueueRepository
+from core.storage.protocol import ArtifactStorage, StoredObject, upload_key
+
+_FIELDS: Final = frozenset({"purpose"})
+
+
+async def upload(
+    state: GatewayState, project_id: str, *, content_type: str, chunks: AsyncIterator[bytes]
+) -> FileObject:
+    """Stream a file to storage, check its rows, and record it; on any error nothing stays.
+
+    Raises:
+        InvalidRequestError: The form is incomplete or malformed.
+        PayloadTooLargeError: The file is larger than the limit.
+    """
+    file_id = new_id("file")
+    writer_context = state.storage.writer(upload_key(file_id))
+    async with contextmanager_in_threadpool(writer_context) as writer:
+        reader = UploadReader(content_type, writer, max_file_bytes=state.settings.max_upload_bytes)
+        form = await reader.read(chunks)
+        purpose = _purpose(form)
+    return await run_in_threadpool(
+        _record, state, project_id, file_id, form.filename, purpose, writer.stored
+    )
+
+
+def _record(
+    state: GatewayState,
+    project_id: str,
+    file_id: str,
+    filename: str | None,
+    purpose: UploadPurpose,
+    stored: StoredObject,
+) -> FileObject:
+    try:
+        report = _validate(state, stored) if purpose is UploadPurpose.FINE_TUNE else None
+        with state.database.session() as session:
+            file = FileRepository(session).add_upload(
+                project_id,
+                file_id=file_id,
+                filename=display_name(filename),
+                purpose=purpose,
+                stored=stored,
+                status=(
+                    FileStatus.PROCESSED if report is None or report.valid else FileStatus.ERROR
+                ),
+                validation=None if report is None else report.to_json(),
+            )
+        return show_file(file)
+    except BaseException:
+        state.storage.delete(stored.key)
+        raise
+
+
+def _validate(state: GatewayState, stored: StoredObject) -> ValidationReport:
+    with state.storage.open(stored.key) as rows:
+        return validate_rows(rows, max_row_bytes=state.settings.max_row_bytes)
+
+
+def _purpose(form: UploadForm) -> UploadPurpose:
+    unknown = sorted(set(form.fields) - _FIELDS)
+    if unknown:
+        is_expiry = unknown[0].startswith("expires_after")
+        raise InvalidRequestError(
+            "Files do not expire here." if is_expiry else "The form has an unknown field.",
+            param="expires_after" if is_expiry else None,
+            code="unsupported_parameter",
+            hint="Leave it out; delete the file when it is no longer needed."
+            if is_expiry
+            else None,
+        )
+    purpose = form.fields.get("purpose")
+    if purpose is None:
+        raise InvalidRequestError(
+            "The upload has no purpose.", param="purpose", code="missing_required_parameter"
+        )
+    if purpose not in set(UploadPurpose):
+        raise InvalidRequestError(
+            f"The purpose must be one of {', '.join(UploadPurpose)}.",
+            param="purpose",
+            code="invalid_value",
+        )
+    return UploadPurpose(purpose)
+
+
+def retrieve(session: Session, project_id: str, file_id: str) -> FileObject:
+    """Show one file."""
+    return show_file(_find(session, project_id, file_id))
+
+
+def list_files(
+    session: Session, project_id: str, *, purpose: str | None, after: str | None, limit: int
+) -> ListPage[FileObject]:
+    """Show a page of files, newest first."""
+    page = FileRepository(session).list_page(project_id, purpose=purpose, after=after, limit=limit)
+    return list_page(page, show_file)
+
+
+def find_download(session: Session, project_id: str, file_id: str) -> Download:
+    """Find the bytes of a file the caller may read.
+
+    Raises:
+        NotFoundError: No such file, or an archive that the gate has not released.
+    """
+    return download_of(session, _find(session, project_id, file_id))
+
+
+def download_of(session: Session, file: File) -> Download:
+    """Describe a file's bytes; an adapter archive needs a release of exactly these bytes.
+
+    Raises:
+        NotFoundError: An archive that the gate has not released.
+    """
+    if file.kind is FileKind.ADAPTER_ARCHIVE and not (
+        file.job_id is not None
+        and GateDecisionRepository(session).is_released(file.project_id, file.job_id, file.sha256)
+    ):
+        raise _no_such_file()
+    return Download(
+        storage_key=file.storage_key,
+        filename=file.filename,
+        bytes=file.bytes,
+        sha256=file.sha256,
+    )
+
+
+def delete(session: Session, project_id: str, file_id: str) -> str:
+    """Hide a file for good, and return the storage key of its bytes.
+
+    Raises:
+        ConflictError: A job that is not finished needs the file.
+        NotFoundError: No such file.
+    """
+    file = _find(session, project_id, file_id)
+    if JobQueueRepository(session).needs_file(project_id, file_id):
+        raise ConflictError(
+            "A job that is not finished needs this file.",
+            param="file_id",
+            code="file_in_use",
+            hint="Wait for the job, or cancel it.",
+        )
+    FileRepository(session).mark_deleted(project_id, file_id)
+    return file.storage_key
+
+
+def remove_bytes(storage: ArtifactStorage, storage_key: str) -> None:
+    """Remove a deleted file's bytes, once its deletion is committed."""
+    storage.delete(storage_key)
+
+
+def _find(session: Session, project_id: str, file_id: str) -> File:
+    try:
+        return FileRepository(session).get(project_id, file_id)
+    except NotFoundError:
+        raise _no_such_file() from None
+
+
+def _no_such_file() -> NotFoundError:
+    return NotFoundError("There is no such file.", param="file_id")

@@ -1,0 +1,257 @@
+"""Creating a job: check all that was asked for, then write job, events and wake-up at once.
+
+Nothing is written unless the request is right. A training file with mistakes is no wrong request:
+its job is created, failed, and says which line to mend.
+"""
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Final
+
+from fastapi import Header
+from sqlalchemy.orm import Session
+
+from api.files.schemas import UploadPurpose, ValidationObject
+from api.fine_tuning.schemas import FineTuningJobCreate, SupervisedMethodRequest
+from core.errors import InvalidRequestError, NotFoundError
+from core.job_spec import (
+    MAX_SEED,
+    Hyperparameters,
+    JobSpec,
+    RequestedHyperparameters,
+    resolve_defense,
+    resolve_hyperparameters,
+)
+from core.job_state import JobErrorCode, JobStatus
+from core.model_registry import ModelEntry, ModelRegistry
+from core.models import EventLevel, File, FileStatus, Job
+from core.models.base import Json
+from core.outbox import wake_worker
+from core.repositories.files import FileRepository
+from core.repositories.job_events import JobEventRepository
+from core.repositories.job_queue import JobQueueRepository
+from core.repositories.jobs import JobRepository, NewJob
+from core.settings import Settings
+from defense.catalog import DEFENSES
+from defense.errors import InvalidConfigError
+
+TWIN_WINDOW: Final = timedelta(minutes=5)
+_HYPERPARAMETERS: Final = "method.supervised.hyperparameters"
+_DEFENSE: Final = "method.supervised.defense"
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What the headers say about whether this request was sent before."""
+
+    idempotency_key: str | None
+    is_retry: bool
+
+
+def repetition(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[!-~]+$",
+            description="The same key with the same body is the same job.",
+        ),
+    ] = None,
+    x_stainless_retry_count: Annotated[
+        str | None,
+        Header(max_length=9, pattern=r"^\d+$", description="Sent by OpenAI's clients."),
+    ] = None,
+) -> Repetition:
+    """Read the headers by which a repeated request is known."""
+    return Repetition(idempotency_key, is_retry=int(x_stainless_retry_count or 0) > 0)
+
+
+@dataclass(frozen=True)
+class JobCreator:
+    """Creates jobs of one project within one transaction."""
+
+    session: Session
+    project_id: str
+    registry: ModelRegistry
+    settings: Settings
+
+    def create(self, request: FineTuningJobCreate, repeated: Repetition) -> Job:
+        """Create the job, or return the one that the same request created before.
+
+        Raises:
+            InvalidRequestError: A value is wrong; `param` is its path.
+            NotFoundError: There is no such file in this project.
+        """
+        fingerprint = _fingerprint(request)
+        JobQueueRepository(self.session).lock_creation(
+            self.project_id, repeated.idempotency_key or fingerprint
+        )
+        earlier = self._created_before(fingerprint, repeated)
+        if earlier is not None:
+            return earlier
+        entry = self._model(request.model)
+        training_file = self._file(request.training_file, "training_file")
+        validation_file = (
+            None
+            if request.validation_file is None
+            else self._file(request.validation_file, "validation_file")
+        )
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        spec = JobSpec(
+            model=entry.id,
+            hyperparameters=self._hyperparameters(request, entry, training_file),
+            defense=_defense(request),
+            seed=seed,
+        )
+        error = _file_error(training_file, validation_file)
+        job = JobRepository(self.session).add(
+            self.project_id,
+            NewJob(
+                model=entry.id,
+                training_file=training_file.id,
+                validation_file=None if validation_file is None else validation_file.id,
+                seed=seed,
+                spec=spec.model_dump(mode="json"),
+                suffix=request.suffix,
+                metadata=request.metadata,
+                status=JobStatus.QUEUED if error is None else JobStatus.VALIDATING_FILES,
+                idempotency_key=repeated.idempotency_key,
+                request_sha256=fingerprint,
+            ),
+        )
+        return self._announce(job) if error is None else self._refuse(job, error)
+
+    def _announce(self, job: Job) -> Job:
+        events = JobEventRepository(self.session)
+        events.append(job.id, message=f"Created fine-tuning job: {job.id}")
+        events.append(job.id, message="Files validated, moving job to queued state")
+        wake_worker(self.session)
+        return job
+
+    def _refuse(self, job: Job, error: Json) -> Job:
+        events = JobEventRepository(self.session)
+        events.append(job.id, message=f"Created fine-tuning job: {job.id}")
+        events.append(
+            job.id, message=error["message"], level=EventLevel.ERROR, data={"error": error}
+        )
+        return JobRepository(self.session).mark_failed(self.project_id, job.id, error)
+
+    def _created_before(self, fingerprint: str, repeated: Repetition) -> Job | None:
+        jobs = JobRepository(self.session)
+        if repeated.idempotency_key is not None:
+            return jobs.find_by_idempotency_key(
+                self.project_id, repeated.idempotency_key, fingerprint
+            )
+        if repeated.is_retry:
+            return jobs.find_recent_twin(self.project_id, fingerprint, TWIN_WINDOW)
+        return None
+
+    def _model(self, model_id: str) -> ModelEntry:
+        try:
+            return self.registry.get(model_id)
+        except NotFoundError as error:
+            raise InvalidRequestError(
+                "The model is not available for fine-tuning.",
+                param="model",
+                code="model_not_available",
+                hint=error.hint,
+            ) from None
+
+    def _file(self, file_id: str, param: str) -> File:
+        try:
+            file = FileRepository(self.session).get(self.project_id, file_id)
+        except NotFoundError:
+            raise NotFoundError(
+                "There is no such file.", param=param, code="file_not_found"
+            ) from None
+        if file.purpose != UploadPurpose.FINE_TUNE:
+            raise InvalidRequestError(
+                "The file's purpose is not fine-tune.",
+                param=param,
+                code="wrong_file_purpose",
+                hint="Upload it with purpose fine-tune.",
+            )
+        return file
+
+    def _hyperparameters(
+        self, request: FineTuningJobCreate, entry: ModelEntry, training_file: File
+    ) -> Hyperparameters:
+        requested, place = _requested_hyperparameters(request)
+        report = training_file.validation or {}
+        try:
+            return resolve_hyperparameters(
+                requested,
+                entry,
+                usable_rows=report.get("usable_rows", 0),
+                max_sequence_tokens=self.settings.max_sequence_tokens,
+            )
+        except InvalidRequestError as error:
+            raise InvalidRequestError(
+                error.message, param=f"{place}.{error.param}", code=error.code, hint=error.hint
+            ) from None
+
+
+def _requested_hyperparameters(
+    request: FineTuningJobCreate,
+) -> tuple[RequestedHyperparameters, str]:
+    """Take the hyperparameters from the place that has them, old or new."""
+    supervised = _supervised(request).hyperparameters
+    if request.hyperparameters is None:
+        return supervised or RequestedHyperparameters(), _HYPERPARAMETERS
+    if supervised is not None and supervised != request.hyperparameters:
+        raise InvalidRequestError(
+            f"hyperparameters and {_HYPERPARAMETERS} contradict each other.",
+            param="hyperparameters",
+            code="invalid_hyperparameters",
+            hint=f"Keep {_HYPERPARAMETERS} only.",
+        )
+    return request.hyperparameters, "hyperparameters"
+
+
+def _supervised(request: FineTuningJobCreate) -> SupervisedMethodRequest:
+    method = request.method
+    return (None if method is None else method.supervised) or SupervisedMethodRequest()
+
+
+def _defense(request: FineTuningJobCreate) -> Json:
+    try:
+        return resolve_defense(_supervised(request).defense)
+    except InvalidConfigError as error:
+        message = error.message
+        if error.param == "type":  # do not repeat what was sent
+            message = f"must be one of {', '.join(DEFENSES)}"
+        param = f"{_DEFENSE}.{error.param}"
+        raise InvalidRequestError(
+            f"{param}: {message}.", param=param, code="invalid_defense_config"
+        ) from None
+
+
+def _file_error(training_file: File, validation_file: File | None) -> Json | None:
+    """Say what is wrong with the rows, as the error of the job."""
+    if training_file.status is FileStatus.ERROR:
+        code = JobErrorCode.INVALID_TRAINING_FILE
+        return _error_of(training_file, code, "training_file")
+    if validation_file is not None and validation_file.status is FileStatus.ERROR:
+        code = JobErrorCode.INVALID_VALIDATION_FILE
+        return _error_of(validation_file, code, "validation_file")
+    return None
+
+
+def _error_of(file: File, code: JobErrorCode, param: str) -> Json:
+    report = ValidationObject.model_validate(file.validation)
+    count = "1 mistake" if report.error_count == 1 else f"{report.error_count} mistakes"
+    first = report.errors[0].sentence()
+    return {
+        "code": code.value,
+        "message": f"{count} in {param} ({report.rows} rows). {first}",
+        "param": param,
+    }
+
+
+def _fingerprint(request: FineTuningJobCreate) -> str:
+    canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

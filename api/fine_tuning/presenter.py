@@ -1,0 +1,65 @@
+"""Putting jobs and events on the wire."""
+
+from datetime import datetime
+
+from api.fine_tuning.schemas import (
+    DefenseObject,
+    FineTuningJob,
+    FineTuningJobEvent,
+    JobErrorObject,
+    MethodObject,
+    QueueObject,
+    SupervisedMethodObject,
+)
+from core.job_spec import JobSpec
+from core.models import Job, JobEvent
+
+
+def show_job(job: Job, queue_position: int | None) -> FineTuningJob:
+    """Show a job as its owner sees it."""
+    spec = JobSpec.model_validate(job.spec)
+    options = {name: value for name, value in spec.defense.items() if name != "type"}
+    return FineTuningJob(
+        id=job.id,
+        created_at=int(job.created_at.timestamp()),
+        finished_at=_seconds(job.finished_at),
+        status=job.status,
+        error=None if job.error is None else JobErrorObject.model_validate(job.error),
+        model=job.model,
+        fine_tuned_model=job.fine_tuned_model,
+        organization_id=job.project_id,
+        training_file=job.training_file,
+        validation_file=job.validation_file,
+        result_files=job.result_file_ids,
+        hyperparameters=spec.hyperparameters,
+        method=MethodObject(
+            supervised=SupervisedMethodObject(
+                hyperparameters=spec.hyperparameters, defense=spec.defense
+            )
+        ),
+        seed=job.seed,
+        trained_tokens=job.trained_tokens,
+        estimated_finish=_seconds(job.estimated_finish_at),
+        metadata=job.job_metadata,
+        user_provided_suffix=job.suffix,
+        progress=job.progress,
+        queue=None if queue_position is None else QueueObject(position=queue_position),
+        defense=DefenseObject(name=str(spec.defense["type"]), params=options),
+        safety=job.safety,
+    )
+
+
+def show_event(event: JobEvent) -> FineTuningJobEvent:
+    """Show one line of a job's history."""
+    return FineTuningJobEvent(
+        id=event.id,
+        created_at=int(event.created_at.timestamp()),
+        level=event.level,
+        message=event.message,
+        type=event.type,
+        data=event.data,
+    )
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())

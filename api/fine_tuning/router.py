@@ -1,0 +1,155 @@
+"""Routes under `/v1/fine_tuning/jobs`. No SQL and no rules here: see the services."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.responses import Response
+
+from api.dependencies import JobIdPath, RegistryDep, SessionDep, SettingsDep, StorageDep
+from api.errors import declares
+from api.files import download
+from api.fine_tuning import service
+from api.fine_tuning.creation import JobCreator, Repetition, repetition
+from api.fine_tuning.schemas import (
+    CREATE_EXAMPLE,
+    FineTuningJob,
+    FineTuningJobCreate,
+    FineTuningJobEvent,
+)
+from api.json_body import body_of, documented_body
+from api.pagination import AfterQuery, LimitQuery, ListPage
+from api.security import CallerDep
+from core.errors import ConflictError, InvalidRequestError, NotFoundError, PayloadTooLargeError
+
+router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
+
+_ARCHIVE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/x-tar": {}}, "description": "The archive."},
+    206: {"content": {"application/x-tar": {}}, "description": "The bytes of one range."},
+}
+_REPORT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}}, "description": "The report."}
+}
+
+
+@router.post(
+    "",
+    operation_id="createFineTuningJob",
+    summary="Create a job",
+    responses=declares(InvalidRequestError, NotFoundError, PayloadTooLargeError),
+    openapi_extra=documented_body(FineTuningJobCreate, CREATE_EXAMPLE),
+)
+def create_fine_tuning_job(
+    session: SessionDep,
+    caller: CallerDep,
+    registry: RegistryDep,
+    settings: SettingsDep,
+    body: Annotated[FineTuningJobCreate, Depends(body_of(FineTuningJobCreate))],
+    repeated: Annotated[Repetition, Depends(repetition)],
+) -> FineTuningJob:
+    """Start a guarded fine-tuning job.
+
+    A training file with mistakes gives a job that has failed and names the line to mend.
+    """
+    creator = JobCreator(session, caller.project_id, registry, settings)
+    return service.show(session, creator.create(body, repeated))
+
+
+@router.get(
+    "",
+    operation_id="listFineTuningJobs",
+    summary="List jobs",
+    responses=declares(InvalidRequestError),
+)
+def list_fine_tuning_jobs(
+    session: SessionDep,
+    caller: CallerDep,
+    metadata: Annotated[Mapping[str, str] | None, Depends(service.metadata_filter)],
+    after: AfterQuery = None,
+    limit: LimitQuery = 20,
+) -> ListPage[FineTuningJob]:
+    """List the project's jobs, newest first; `metadata[key]=value` keeps those that carry it."""
+    return service.list_jobs(
+        session, caller.project_id, after=after, limit=limit, metadata=metadata
+    )
+
+
+@router.get(
+    "/{fine_tuning_job_id}",
+    operation_id="retrieveFineTuningJob",
+    summary="Retrieve a job",
+    responses=declares(NotFoundError),
+)
+def retrieve_fine_tuning_job(
+    session: SessionDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+) -> FineTuningJob:
+    """Show one job: its status, progress, place in the queue, results and safety verdict."""
+    return service.retrieve(session, caller.project_id, fine_tuning_job_id)
+
+
+@router.post(
+    "/{fine_tuning_job_id}/cancel",
+    operation_id="cancelFineTuningJob",
+    summary="Cancel a job",
+    responses=declares(ConflictError, NotFoundError),
+)
+def cancel_fine_tuning_job(
+    session: SessionDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+) -> FineTuningJob:
+    """Cancel a waiting job at once; a running one stops within seconds and then says so."""
+    return service.cancel(session, caller.project_id, fine_tuning_job_id)
+
+
+@router.get(
+    "/{fine_tuning_job_id}/events",
+    operation_id="listFineTuningEvents",
+    summary="List a job's events",
+    responses=declares(InvalidRequestError, NotFoundError),
+)
+def list_fine_tuning_events(
+    session: SessionDep,
+    caller: CallerDep,
+    fine_tuning_job_id: JobIdPath,
+    after: AfterQuery = None,
+    limit: LimitQuery = 20,
+) -> ListPage[FineTuningJobEvent]:
+    """List what happened to a job, newest first: messages, metrics per step, safety checks."""
+    return service.list_events(
+        session, caller.project_id, fine_tuning_job_id, after=after, limit=limit
+    )
+
+
+@router.get(
+    "/{fine_tuning_job_id}/adapter",
+    operation_id="downloadFineTuningAdapter",
+    summary="Download a job's adapter",
+    response_class=Response,
+    responses=declares(InvalidRequestError, NotFoundError) | _ARCHIVE,
+)
+def download_adapter(
+    session: SessionDep,
+    storage: StorageDep,
+    caller: CallerDep,
+    fine_tuning_job_id: JobIdPath,
+    range_header: Annotated[str | None, Header(alias="range")] = None,
+    if_range: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Send the released archive (PEFT folder, report, model card), as `result_files[1]` does."""
+    found = service.find_adapter(session, caller.project_id, fine_tuning_job_id)
+    return download.send(storage, found, range_header=range_header, if_range=if_range)
+
+
+@router.get(
+    "/{fine_tuning_job_id}/safety_report",
+    operation_id="retrieveFineTuningSafetyReport",
+    summary="Retrieve a job's safety report",
+    response_class=Response,
+    responses=declares(NotFoundError) | _REPORT,
+)
+def retrieve_safety_report(
+    session: SessionDep, storage: StorageDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+) -> Response:
+    """Send the report: how base, tuned and guarded model were judged, and by which policy."""
+    found = service.find_safety_report(session, caller.project_id, fine_tuning_job_id)
+    return download.send(storage, found)

@@ -1,0 +1,165 @@
+"""Fine-tuning jobs and their events on the wire, in OpenAI's shapes.
+
+Requests refuse unknown keys: a misspelled option is an error, and nobody sets a field by guessing
+its name. Answers carry every field of the contract, and ours beside them.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from api.pagination import ListedObject
+from core.job_spec import MAX_SEED, Hyperparameters, RequestedHyperparameters
+from core.job_state import JobStatus
+from core.models import EventLevel, EventType
+
+_MAX_METADATA_PAIRS: Final = 16
+
+MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+FileId = Annotated[str, Field(min_length=1, max_length=96, pattern=r"^[0-9A-Za-z_-]+$")]
+
+CREATE_EXAMPLE: Final = {
+    "model": "smollm2-135m-instruct",
+    "training_file": "file-8dJ2mPqRs7tUvWxYz0a1B2c3",
+    "suffix": "support",
+    "method": {
+        "type": "supervised",
+        "supervised": {
+            "hyperparameters": {"n_epochs": 3, "batch_size": 8, "lora_rank": 8},
+            "defense": {"type": "panacea", "perturbation_direction": "refusal_descent"},
+        },
+    },
+}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SupervisedMethodRequest(_Request):
+    """Supervised fine-tuning, and the defense it runs under."""
+
+    hyperparameters: RequestedHyperparameters | None = None
+    defense: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="`type` names a defense of `GET /v1/defenses`, which lists its options too. "
+        "Without one, `panacea` with its defaults.",
+        examples=[{"type": "panacea"}],
+    )
+
+
+class MethodRequest(_Request):
+    """How to train."""
+
+    type: Literal["supervised"] = "supervised"
+    supervised: SupervisedMethodRequest | None = None
+
+
+class FineTuningJobCreate(_Request):
+    """What a client asks for."""
+
+    model: str = Field(min_length=1, max_length=256, description="Id of a base model.")
+    training_file: FileId = Field(description="Id of a file with purpose `fine-tune`.")
+    validation_file: FileId | None = Field(
+        default=None, description="Id of a file of held-out rows, purpose `fine-tune`."
+    )
+    suffix: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        pattern=r"^[0-9A-Za-z._-]+$",
+        description="Becomes part of the tuned model's name.",
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, strict=True, description="Chosen by the server if absent."
+    )
+    method: MethodRequest | None = None
+    hyperparameters: RequestedHyperparameters | None = Field(
+        default=None,
+        deprecated=True,
+        description="The old place of `method.supervised.hyperparameters`.",
+    )
+    integrations: Annotated[list[JsonValue], Field(max_length=0)] | None = Field(
+        default=None, description="None is offered: absent, null or empty."
+    )
+    metadata: dict[MetadataKey, MetadataValue] | None = Field(
+        default=None, max_length=_MAX_METADATA_PAIRS, description="Your own labels."
+    )
+
+
+class JobErrorObject(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class SupervisedMethodObject(BaseModel):
+    """Supervised fine-tuning with every value written out."""
+
+    hyperparameters: Hyperparameters
+    defense: dict[str, Any]
+
+
+class MethodObject(BaseModel):
+    """How the job trains."""
+
+    type: Literal["supervised"] = "supervised"
+    supervised: SupervisedMethodObject
+
+
+class DefenseObject(BaseModel):
+    """The defense the job runs under."""
+
+    name: str
+    params: dict[str, Any]
+
+
+class QueueObject(BaseModel):
+    """Where a waiting job stands."""
+
+    position: int = Field(description="1 is next.")
+
+
+class FineTuningJob(ListedObject):
+    """A fine-tuning job."""
+
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int = Field(description="Unix seconds.")
+    finished_at: int | None
+    status: JobStatus
+    error: JobErrorObject | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str
+    training_file: str
+    validation_file: str | None
+    result_files: list[str] = Field(
+        description="Files to download: metrics (CSV), then, for a job that succeeded, the "
+        "adapter archive, then the safety report (JSON)."
+    )
+    hyperparameters: Hyperparameters
+    method: MethodObject
+    seed: int
+    trained_tokens: int | None
+    estimated_finish: int | None
+    integrations: list[Any] = Field(default_factory=list)
+    metadata: dict[str, str] | None
+    user_provided_suffix: str | None
+    progress: dict[str, Any] | None = Field(description="How far the training is.")
+    queue: QueueObject | None = Field(description="Only while the job waits.")
+    defense: DefenseObject
+    safety: dict[str, Any] | None = Field(description="The gate's verdict and its reasons.")
+
+
+class FineTuningJobEvent(ListedObject):
+    """One line of a job's history."""
+
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: EventLevel
+    message: str
+    type: EventType
+    data: dict[str, Any] | None

@@ -1,0 +1,170 @@
+"""Reading and cancelling jobs, and handing out what came of them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fastapi import Request
+from sqlalchemy.orm import Session
+
+from api.files import service as files
+from api.files.download import Download
+from api.fine_tuning.presenter import show_event, show_job
+from api.fine_tuning.schemas import FineTuningJob, FineTuningJobEvent
+from api.pagination import ListPage, list_page
+from core.errors import InvalidRequestError, NotFoundError
+from core.job_state import TERMINAL, JobStatus, Verdict
+from core.models import FileKind, Job
+from core.repositories.files import FileRepository
+from core.repositories.job_events import JobEventRepository
+from core.repositories.job_queue import JobQueueRepository
+from core.repositories.jobs import JobRepository
+
+_METADATA: Final = "metadata"
+_MAX_FILTERS: Final = 16
+_MAX_KEY: Final = 64
+_MAX_VALUE: Final = 512
+
+
+def metadata_filter(request: Request) -> Mapping[str, str] | None:
+    """Read `metadata[key]=value` pairs; None stands for `metadata=null`, jobs without any.
+
+    Raises:
+        InvalidRequestError: Too many pairs, or what no job's metadata can hold.
+    """
+    wanted: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name == _METADATA and value == "null":
+            return None
+        if not name.startswith(f"{_METADATA}["):
+            continue
+        key = name[len(_METADATA) + 1 : -1]
+        is_possible = (
+            name.endswith("]")
+            and 0 < len(key) <= _MAX_KEY
+            and len(value) <= _MAX_VALUE
+            and "\0" not in name + value
+        )
+        if not is_possible or len(wanted) >= _MAX_FILTERS:
+            raise InvalidRequestError(
+                "The metadata filter is not of the form metadata[key]=value.",
+                param=_METADATA,
+                code="invalid_value",
+            )
+        wanted[key] = value
+    return wanted
+
+
+def show(session: Session, job: Job) -> FineTuningJob:
+    """Show a job with its place in the queue."""
+    waits = job.status is JobStatus.QUEUED
+    positions = JobQueueRepository(session).positions([job.id] if waits else [])
+    return show_job(job, positions.get(job.id))
+
+
+def retrieve(session: Session, project_id: str, job_id: str) -> FineTuningJob:
+    """Show one job."""
+    return show(session, _find(session, project_id, job_id))
+
+
+def list_jobs(
+    session: Session,
+    project_id: str,
+    *,
+    after: str | None,
+    limit: int,
+    metadata: Mapping[str, str] | None,
+) -> ListPage[FineTuningJob]:
+    """Show a page of jobs, newest first."""
+    page = JobRepository(session).list_page(
+        project_id,
+        after=after,
+        limit=limit,
+        metadata=metadata or None,
+        without_metadata=metadata is None,
+    )
+    waiting = [job.id for job in page.items if job.status is JobStatus.QUEUED]
+    positions = JobQueueRepository(session).positions(waiting)
+    return list_page(page, lambda job: show_job(job, positions.get(job.id)))
+
+
+def cancel(session: Session, project_id: str, job_id: str) -> FineTuningJob:
+    """Cancel a waiting job, or ask the worker of a running one to stop.
+
+    Raises:
+        ConflictError: The job is finished.
+    """
+    before = _find(session, project_id, job_id)
+    had_asked = before.cancel_requested_at is not None
+    job = JobRepository(session).request_cancel(project_id, job_id)
+    if not had_asked:
+        is_over = job.status is JobStatus.CANCELLED
+        message = "Job cancelled." if is_over else "Cancellation requested."
+        JobEventRepository(session).append(job_id, message=message)
+    return show(session, job)
+
+
+def list_events(
+    session: Session, project_id: str, job_id: str, *, after: str | None, limit: int
+) -> ListPage[FineTuningJobEvent]:
+    """Show a page of a job's events, newest first."""
+    _find(session, project_id, job_id)
+    page = JobEventRepository(session).list_page(project_id, job_id, after=after, limit=limit)
+    return list_page(page, show_event)
+
+
+def find_adapter(session: Session, project_id: str, job_id: str) -> Download:
+    """Find the archive of a job that succeeded.
+
+    Raises:
+        InvalidRequestError: The job is not finished, or its adapter is blocked.
+        NotFoundError: The job ended without an adapter.
+    """
+    job = _find(session, project_id, job_id)
+    if job.status not in TERMINAL:
+        raise InvalidRequestError(
+            f"The job is {job.status}; its adapter is not ready.",
+            code="adapter_not_ready",
+            hint="Wait until it has succeeded.",
+        )
+    if (job.safety or {}).get("verdict") == Verdict.BLOCKED:
+        raise InvalidRequestError(
+            "The safety gate has blocked this adapter.",
+            code="model_policy_violation",
+            hint="The job's `safety` and its safety report say why.",
+        )
+    archive = _result(session, job, FileKind.ADAPTER_ARCHIVE)
+    if job.status is not JobStatus.SUCCEEDED or archive is None:
+        raise NotFoundError(f"The job has {job.status} without an adapter.", code="no_adapter")
+    return archive
+
+
+def find_safety_report(session: Session, project_id: str, job_id: str) -> Download:
+    """Find the safety report of a job, released or blocked.
+
+    Raises:
+        NotFoundError: The job has none, or not yet.
+    """
+    job = _find(session, project_id, job_id)
+    report = _result(session, job, FileKind.REPORT)
+    if report is None:
+        raise NotFoundError(f"The job is {job.status} and has no safety report.", code="no_report")
+    return report
+
+
+def _result(session: Session, job: Job, kind: FileKind) -> Download | None:
+    repository = FileRepository(session)
+    for file_id in job.result_file_ids:
+        try:
+            file = repository.get(job.project_id, file_id)
+        except NotFoundError:  # deleted by its owner
+            continue
+        if file.kind is kind:
+            return files.download_of(session, file)
+    return None
+
+
+def _find(session: Session, project_id: str, job_id: str) -> Job:
+    try:
+        return JobRepository(session).get(project_id, job_id)
+    except NotFoundError:
+        raise NotFoundError("There is no such job.", param="fine_tuning_job_id") from None

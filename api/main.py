@@ -1,0 +1,76 @@
+"""The gateway, put together. `uvicorn --factory api.main:app_factory` starts it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api.defenses.router import router as defenses_router
+from api.errors import install_error_handlers
+from api.files.router import router as files_router
+from api.fine_tuning.router import router as fine_tuning_router
+from api.health import router as health_router
+from api.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from api.models.router import router as models_router
+from api.openapi import DESCRIPTION, TAGS, install_openapi
+from api.state import GatewayState
+from core.database import Database
+from core.log import configure_logging
+from core.model_registry import ModelRegistry
+from core.settings import Settings
+from core.storage.local import LocalStorage
+
+FEATURES = (files_router, fine_tuning_router, models_router, defenses_router)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application; it opens its first connection with its first request.
+
+    Args:
+        settings: `database_url` must name a migrated database.
+    """
+    state = GatewayState(
+        settings=settings,
+        database=Database.from_settings(settings),
+        storage=LocalStorage(settings.storage_path),
+        registry=ModelRegistry.load(settings),
+    )
+    app = FastAPI(
+        title="Tuneward",
+        version=version("tuneward"),
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.gateway = state
+    version_one = APIRouter(prefix="/v1")
+    for router in FEATURES:
+        version_one.include_router(router)
+    app.include_router(version_one)
+    app.include_router(health_router)
+    install_error_handlers(app)
+    install_openapi(app)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_request_bytes=settings.max_request_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+    app.add_middleware(RequestContextMiddleware)  # added last: outermost
+    return app
+
+
+def app_factory() -> FastAPI:
+    """Build the application from the environment, for uvicorn."""
+    settings = Settings()
+    configure_logging(settings, "gateway")
+    return create_app(settings)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await run_in_threadpool(app.state.gateway.database.dispose)

@@ -1,0 +1,18 @@
+"""Models on the wire."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from api.pagination import ListedObject
+
+
+class ModelObject(ListedObject):
+    """A base model, or a tuned one whose job has succeeded."""
+
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix seconds.")
+    owned_by: str
+    base_model: str | None = Field(default=None, description="What a tuned model is built on.")
+    fine_tuning_job: str | None = Field(default=None, description="The job that tuned it.")
+    licence: str | None = Field(default=None, description="SPDX name; only for base models.")

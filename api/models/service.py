@@ -1,0 +1,52 @@
+"""What can be fine-tuned, and what has been."""
+
+from sqlalchemy.orm import Session
+
+from api.models.schemas import ModelObject
+from api.pagination import ListPage, list_page
+from core.errors import NotFoundError
+from core.model_registry import ModelEntry, ModelRegistry
+from core.models import Job
+from core.repositories.jobs import JobRepository
+from core.repositories.pagination import Page
+
+
+def list_models(
+    session: Session, registry: ModelRegistry, project_id: str
+) -> ListPage[ModelObject]:
+    """Show the base models, then the project's tuned ones, newest first."""
+    base = [_show_base(entry) for entry in registry]
+    tuned = [_show_tuned(job) for job in JobRepository(session).list_succeeded(project_id)]
+    return list_page(Page(items=base + tuned, has_more=False), lambda model: model)
+
+
+def retrieve(session: Session, registry: ModelRegistry, project_id: str, model: str) -> ModelObject:
+    """Show one model.
+
+    Raises:
+        NotFoundError: Neither a base model nor one of the project's tuned ones.
+    """
+    if model in registry:
+        return _show_base(registry.get(model))
+    job = JobRepository(session).find_by_model(project_id, model)
+    if job is None:
+        raise NotFoundError("There is no such model.", param="model", code="model_not_found")
+    return _show_tuned(job)
+
+
+def _show_base(entry: ModelEntry) -> ModelObject:
+    return ModelObject(
+        id=entry.id, created=entry.created, owned_by=entry.owned_by, licence=entry.licence
+    )
+
+
+def _show_tuned(job: Job) -> ModelObject:
+    assert job.fine_tuned_model is not None  # noqa: S101 - the table refuses a success without
+    assert job.finished_at is not None  # noqa: S101
+    return ModelObject(
+        id=job.fine_tuned_model,
+        created=int(job.finished_at.timestamp()),
+        owned_by=job.project_id,
+        base_model=job.model,
+        fine_tuning_job=job.id,
+    )

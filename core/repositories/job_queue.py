@@ -1,0 +1,41 @@
+"""Reads over waiting and running jobs that span what one client sees, and the create lock."""
+
+from collections.abc import Collection
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from core.job_state import TERMINAL, JobStatus
+from core.models import Job
+
+
+class JobQueueRepository:
+    """The queue as a whole; answers hold counts and places, never another project's ids."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def positions(self, job_ids: Collection[str]) -> dict[str, int]:
+        """Map the queued ones among these jobs to their places in the queue, from 1."""
+        if not job_ids:
+            return {}
+        place = func.row_number().over(order_by=(Job.priority.desc(), Job.created_at, Job.id))
+        queue = (
+            select(Job.id, place.label("place")).where(Job.status == JobStatus.QUEUED).subquery()
+        )
+        waiting = select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))
+        return {row.id: row.place for row in self._session.execute(waiting)}
+
+    def needs_file(self, project_id: str, file_id: str) -> bool:
+        """Tell whether a job that is not finished reads this file."""
+        statement = select(Job.id).where(
+            Job.project_id == project_id,
+            Job.status.not_in(TERMINAL),
+            or_(Job.training_file == file_id, Job.validation_file == file_id),
+        )
+        return self._session.scalar(statement.limit(1)) is not None
+
+    def lock_creation(self, project_id: str, request: str) -> None:
+        """Let one of several identical requests through at a time, until its transaction ends."""
+        number = func.hashtextextended(f"{project_id}/{request}", 0)
+        self._session.execute(select(func.pg_advisory_xact_lock(number)))
