@@ -61,6 +61,18 @@ def encode_prompt(
     return _tokenize(text, tokenizer)
 
 
+def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token to pad with; its value never matters, since padding is masked.
+
+    Raises:
+        InvalidConfigError: The tokenizer has neither a padding nor an end token.
+    """
+    token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if not isinstance(token, int):
+        raise InvalidConfigError("tokenizer", "needs a padding or an end-of-sequence token")
+    return token
+
+
 def _segments(
     row: Row, tokenizer: PreTrainedTokenizerBase, chat_template: str
 ) -> Iterator[_Segment]:
