@@ -7,6 +7,7 @@ from typing import Self
 
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.errors import UnavailableError
@@ -36,6 +37,7 @@ class Database:
         pool_size: Connections kept open; as many again may be opened under load.
         statement_timeout: Postgres stops a statement that runs longer.
         lock_timeout: Postgres stops a statement that waits longer for a lock.
+        pool_timeout: How long a session waits for a free connection.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Database:
         pool_size: int = 5,
         statement_timeout: timedelta = timedelta(seconds=30),
         lock_timeout: timedelta = timedelta(seconds=5),
+        pool_timeout: timedelta = timedelta(seconds=10),
     ) -> None:
         self.url = normalise_url(url)
         timeouts = {
@@ -60,6 +63,7 @@ class Database:
             self.url,
             pool_size=pool_size,
             max_overflow=pool_size,
+            pool_timeout=pool_timeout.total_seconds(),
             pool_pre_ping=True,
             # Parameters hold rows, keys and hashes: they never belong in a log or a traceback.
             hide_parameters=True,
@@ -94,14 +98,17 @@ class Database:
         """Give one transaction: committed when the block ends, rolled back when it raises.
 
         Raises:
-            UnavailableError: Postgres cannot be reached, or the connection broke.
+            UnavailableError: Postgres cannot be reached, broke off or was too busy; the same
+                transaction may succeed later.
         """
         session = self._sessions()
         try:
             with session.begin():
                 yield session
-        except (OperationalError, InterfaceError) as error:
-            if _connection_broke(error):
+        except PoolTimeoutError as error:
+            raise UnavailableError("Every connection to the database is busy.") from error
+        except DBAPIError as error:
+            if _is_passing(error):
                 raise UnavailableError("The database does not answer.") from error
             raise
         finally:
@@ -121,8 +128,10 @@ class Database:
         self.engine.dispose()
 
 
-def _connection_broke(error: DBAPIError) -> bool:
-    """Tell a lost or refused connection from an error about one statement."""
-    state = getattr(error.orig, "sqlstate", None)
-    # Class 08: connection failures; 57P0x: server shutting down, crashed or starting.
-    return error.connection_invalidated or state is None or state[:2] == "08" or state[:4] == "57P0"
+def _is_passing(error: DBAPIError) -> bool:
+    """Tell what may be gone at the next try from an error about the statement itself.
+
+    Operational errors are lost and refused connections, a server that starts or stops, full
+    disks, time limits, and deadlocks.
+    """
+    return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.errors import LeaseLostError
-from core.job_state import JobErrorCode, JobStatus
+from core.job_state import TERMINAL, JobErrorCode, JobStatus
 from core.models import EventLevel, Job
 from core.models.base import Json
 from core.outbox import wake_worker
@@ -174,7 +174,7 @@ class JobLeaseRepository:
             LeaseLostError: The caller no longer holds the job.
             ValueError: The outcome's status does not end a job.
         """
-        if outcome.status not in {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}:
+        if outcome.status not in TERMINAL:
             msg = f"{outcome.status} does not end a job"
             raise ValueError(msg)
         try:
@@ -208,34 +208,15 @@ class JobLeaseRepository:
         """
         now = func.clock_timestamp()
         expiry = func.coalesce(Job.lease_expires_at, Job.started_at + UNLEASED_GRACE, now)
-        lost = (
-            select(Job.id)
-            .where(Job.status == JobStatus.RUNNING, expiry <= now)
-            .with_for_update(skip_locked=True)
-        )
-        last_attempt = Job.attempt >= max_attempts
-        cancelled = Job.cancel_requested_at.is_not(None)
-        ended = or_(cancelled, last_attempt)
         jobs = self._session.scalars(
-            update(Job)
-            .where(Job.id.in_(lost))
-            .values(
-                status=case(
-                    (cancelled, JobStatus.CANCELLED),
-                    (last_attempt, JobStatus.FAILED),
-                    else_=JobStatus.QUEUED,
-                ),
-                error=case((~cancelled & last_attempt, worker_lost_error(max_attempts))),
-                finished_at=case((ended, now)),
-                estimated_finish_at=None,
-                fence=Job.fence + 1,
-                **NO_LEASE,
-            )
-            .returning(Job)
-            .execution_options(synchronize_session=False, populate_existing=True)
+            select(Job)
+            .where(Job.status == JobStatus.RUNNING, expiry <= now)
+            .with_for_update(skip_locked=True, key_share=True)
+            .execution_options(populate_existing=True)
         ).all()
+        taken_at = self._session.scalars(select(now)).one()
         for job in jobs:
-            self._tell_taken_back(job)
+            self._take_back(job, max_attempts, taken_at)
         if any(job.status is JobStatus.QUEUED for job in jobs):
             wake_worker(self._session)
         return list(jobs)
@@ -284,14 +265,22 @@ class JobLeaseRepository:
             raise LeaseLostError(f"Job {job_id} is no longer held with fence {fence}.")
         return job
 
-    def _tell_taken_back(self, job: Job) -> None:
-        message, level = {
-            JobStatus.QUEUED: ("The worker was lost; the job waits again.", EventLevel.WARN),
-            JobStatus.CANCELLED: ("Job cancelled.", EventLevel.INFO),
-        }.get(
-            job.status,
-            (f"The worker was lost in each of {job.attempt} attempts.", EventLevel.ERROR),
-        )
+    def _take_back(self, job: Job, max_attempts: int, now: datetime) -> None:
+        job.fence += 1
+        job.lease_holder = job.lease_expires_at = job.estimated_finish_at = None
+        if job.cancel_requested_at is not None:
+            job.status = JobStatus.CANCELLED
+            message, level = "Job cancelled.", EventLevel.INFO
+        elif job.attempt >= max_attempts:
+            job.status = JobStatus.FAILED
+            job.error = worker_lost_error(job.attempt)
+            message, level = job.error["message"], EventLevel.ERROR
+        else:
+            job.status = JobStatus.QUEUED
+            message, level = "The worker was lost; the job waits again.", EventLevel.WARN
+        if job.status in TERMINAL:
+            job.finished_at = now
+        self._session.flush()
         JobEventRepository(self._session).append(job.id, message=message, level=level)
 
 

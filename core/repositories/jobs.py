@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
@@ -166,8 +166,8 @@ class JobRepository:
         job = self.get(project_id, job_id, lock=True)
         if job.status not in INITIAL:
             raise ConflictError(f"The job is {job.status} and cannot be failed from outside.")
-        self._end(job, JobStatus.FAILED)
-        job.error = error
+        now = self._now()
+        job.status, job.finished_at, job.error = JobStatus.FAILED, now, error
         self._session.flush()
         return job
 
@@ -187,16 +187,16 @@ class JobRepository:
                 code="job_not_cancellable",
                 param="fine_tuning_job_id",
             )
+        now = self._now()
         if job.cancel_requested_at is None:
-            job.cancel_requested_at = self._session.scalar(select(func.clock_timestamp()))
+            job.cancel_requested_at = now
         if job.status in INITIAL:
-            self._end(job, JobStatus.CANCELLED)
+            job.status, job.finished_at = JobStatus.CANCELLED, now
         self._session.flush()
         return job
 
-    def _end(self, job: Job, status: JobStatus) -> None:
-        job.status = status
-        job.finished_at = self._session.scalar(select(func.clock_timestamp()))
+    def _now(self) -> datetime:
+        return self._session.scalars(select(func.clock_timestamp())).one()
 
 
 def _of(project_id: str) -> Select[Job]:
