@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from core.errors import NotFoundError
 from core.ids import new_id
 from core.models import ApiKey
+from core.repositories.clock import database_now
 
 # Writing `last_used_at` on every request would make each read request a write.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -47,7 +48,7 @@ class ApiKeyRepository:
             select(ApiKey).where(
                 ApiKey.public_id == public_id,
                 ApiKey.revoked_at.is_(None),
-                or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()),
+                or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > database_now()),
             )
         )
 
@@ -62,7 +63,7 @@ class ApiKeyRepository:
 
     def mark_used(self, key_id: str) -> None:
         """Note that the key was used, at most once a minute."""
-        now = func.clock_timestamp()
+        now = database_now()
         self._session.execute(
             update(ApiKey)
             .where(
@@ -84,7 +85,7 @@ class ApiKeyRepository:
         revoked = self._session.scalar(
             update(ApiKey)
             .where(ApiKey.id == key_id, ApiKey.project_id == project_id)
-            .values(revoked_at=func.coalesce(ApiKey.revoked_at, func.clock_timestamp()))
+            .values(revoked_at=func.coalesce(ApiKey.revoked_at, database_now()))
             .returning(ApiKey.id)
         )
         if revoked is None:

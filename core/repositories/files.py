@@ -1,12 +1,13 @@
 """Reads and writes of `files`."""
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, NotFoundError
 from core.ids import new_id
 from core.models import File, FileKind, FileStatus
 from core.models.base import Json
+from core.repositories.clock import database_now
 from core.repositories.pagination import Page, cut_page
 from core.storage.protocol import StoredObject
 
@@ -83,8 +84,10 @@ class FileRepository:
         return file
 
     def get_for_worker(self, file_id: str) -> File | None:
-        """Find any project's file by the id a job names."""
-        return self._session.get(File, file_id)
+        """Find any project's file by the id a job names, unless it was deleted meanwhile."""
+        return self._session.scalar(
+            select(File).where(File.id == file_id, File.deleted_at.is_(None))
+        )
 
     def list_page(
         self,
@@ -125,7 +128,7 @@ class FileRepository:
     def mark_deleted(self, project_id: str, file_id: str) -> File:
         """Hide a file for good; its bytes are the caller's to remove."""
         file = self.get(project_id, file_id)
-        file.deleted_at = self._session.scalar(select(func.clock_timestamp()))
+        file.deleted_at = self._session.scalar(select(database_now()))
         self._session.flush()
         return file
 

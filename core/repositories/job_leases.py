@@ -16,6 +16,7 @@ from core.job_state import TERMINAL, JobErrorCode, JobStatus
 from core.models import EventLevel, Job
 from core.models.base import Json
 from core.outbox import wake_worker
+from core.repositories.clock import database_now
 from core.repositories.job_events import JobEventRepository
 
 # A running job that never got a lease written counts as lost after this long.
@@ -69,7 +70,7 @@ class JobLeaseRepository:
 
     def claim_next(self, holder: str, lease_seconds: float) -> Claim | None:
         """Take the best waiting job; two claims at the same moment never take the same one."""
-        now = func.clock_timestamp()
+        now = database_now()
         best = (
             select(Job.id)
             .where(
@@ -104,7 +105,7 @@ class JobLeaseRepository:
 
     def heartbeat(self, job_id: str, fence: int, lease_seconds: float) -> HeartbeatResult:
         """Prolong the lease; `alive` is false when another worker or the reconciler has the job."""
-        now = func.clock_timestamp()
+        now = database_now()
         row = self._session.execute(
             update(Job)
             .where(*_held(job_id, fence))
@@ -140,7 +141,7 @@ class JobLeaseRepository:
             fence,
             status=JobStatus.QUEUED,
             attempt=Job.attempt if count_attempt else func.greatest(Job.attempt - 1, 0),
-            not_before=func.clock_timestamp() + delay if delay else None,
+            not_before=database_now() + delay if delay else None,
             **NO_LEASE,
         )
         wake_worker(self._session)
@@ -188,7 +189,7 @@ class JobLeaseRepository:
                 archive_sha256=outcome.archive_sha256,
                 fine_tuned_model=outcome.fine_tuned_model,
                 result_file_ids=outcome.result_file_ids,
-                finished_at=func.clock_timestamp(),
+                finished_at=database_now(),
                 estimated_finish_at=None,
                 **NO_LEASE,
             )
@@ -206,7 +207,7 @@ class JobLeaseRepository:
         fails with `worker_lost` after too many attempts. The fence grows, so that whatever the old
         holder still writes is refused. Each move is an event.
         """
-        now = func.clock_timestamp()
+        now = database_now()
         expiry = func.coalesce(Job.lease_expires_at, Job.started_at + UNLEASED_GRACE, now)
         jobs = self._session.scalars(
             select(Job)
@@ -226,7 +227,7 @@ class JobLeaseRepository:
         jobs = self._session.scalars(
             update(Job)
             .where(Job.status == JobStatus.QUEUED, Job.cancel_requested_at.is_not(None))
-            .values(status=JobStatus.CANCELLED, finished_at=func.clock_timestamp())
+            .values(status=JobStatus.CANCELLED, finished_at=database_now())
             .returning(Job)
             .execution_options(synchronize_session=False, populate_existing=True)
         ).all()
@@ -237,7 +238,7 @@ class JobLeaseRepository:
 
     def count_claimable(self) -> int:
         """Count the jobs a worker could claim now."""
-        now = func.clock_timestamp()
+        now = database_now()
         count = self._session.scalar(
             select(func.count())
             .select_from(Job)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -12,6 +12,7 @@ from core.ids import new_id
 from core.job_state import INITIAL, TERMINAL, JobStatus
 from core.models import Job
 from core.models.base import Json
+from core.repositories.clock import database_now
 from core.repositories.pagination import Page, cut_page
 
 
@@ -146,7 +147,7 @@ class JobRepository:
         """Find the newest job created from an identical request a short while ago."""
         statement = _of(project_id).where(
             Job.request_sha256 == request_sha256,
-            Job.created_at > func.clock_timestamp() - within,
+            Job.created_at > database_now() - within,
         )
         return self._session.scalar(_newest_first(statement).limit(1))
 
@@ -196,7 +197,7 @@ class JobRepository:
         return job
 
     def _now(self) -> datetime:
-        return self._session.scalars(select(func.clock_timestamp())).one()
+        return self._session.scalars(select(database_now())).one()
 
 
 def _of(project_id: str) -> Select[Job]:

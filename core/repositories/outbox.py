@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core.models import OutboxMessage
 from core.models.base import Json
+from core.repositories.clock import database_now
 
 
 class OutboxRepository:
@@ -36,7 +37,7 @@ class OutboxRepository:
 
     def mark_sent(self, message_ids: Sequence[int]) -> None:
         """Note that the broker has the messages."""
-        self._set(message_ids, sent_at=func.clock_timestamp(), attempts=OutboxMessage.attempts + 1)
+        self._set(message_ids, sent_at=database_now(), attempts=OutboxMessage.attempts + 1)
 
     def mark_attempted(self, message_ids: Sequence[int]) -> None:
         """Note that sending failed; the messages stay unsent."""
@@ -55,7 +56,7 @@ class OutboxRepository:
         """Forget messages that left long ago; say how many."""
         result = self._session.execute(
             delete(OutboxMessage)
-            .where(OutboxMessage.sent_at < func.clock_timestamp() - older_than)
+            .where(OutboxMessage.sent_at < database_now() - older_than)
             .execution_options(synchronize_session=False)
         )
         return result.rowcount if isinstance(result, CursorResult) else 0
