@@ -140,6 +140,33 @@ def prepare_model(
         prepare(_settings(home=home), model)
 
 
+@models_app.command("align")
+def align_model(  # noqa: PLR0913, PLR0917 - one parameter per option
+    model: Annotated[str, typer.Argument(help="Id in the registry.")],
+    output: Annotated[Path, typer.Option(help="Folder for the PEFT adapter.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 16,
+    lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of first weights and row order.")] = 0,
+    home: HomeOption = None,
+) -> None:
+    """Train an adapter that refuses harmful requests, for jobs to continue."""
+    with failures_as_exit_codes():
+        from cli.alignment import align_model as run  # noqa: PLC0415
+        from defense.alignment.supervised.config import AlignmentConfig  # noqa: PLC0415
+
+        config = AlignmentConfig(
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            lora_rank=lora_rank,
+            lora_alpha=2.0 * lora_rank,
+            seed=seed,
+        )
+        run(_settings(home=home), model, output, config)
+
+
 def _settings(**overrides: Path | str | int | None) -> "Settings":
     """Read the environment, let options win, and send this process's own log to standard error."""
     from pydantic import ValidationError  # noqa: PLC0415

@@ -11,8 +11,8 @@ import openai
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
-from cli.demo.progress import Show, snapshot_of
 from cli.errors import DemoError
+from cli.progress import Show, snapshot_of
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 POLL_SECONDS = 1.0
@@ -92,11 +92,12 @@ class DemoClient:
         return Download(path=path, announced_sha256=answer.response.headers.get(HASH_HEADER))
 
     def _newest_metrics(self, job_id: str) -> Mapping[str, Any]:
-        events = self._openai.fine_tuning.jobs.list_events(job_id, limit=10).data
-        for event in events:
+        """Merge the last metrics; the harmful loss is measured at some steps only."""
+        merged: dict[str, Any] = {}
+        for event in self._openai.fine_tuning.jobs.list_events(job_id, limit=20).data:
             if event.type == "metrics" and isinstance(event.data, dict):
-                return event.data
-        return {}
+                merged = {**event.data, **merged}
+        return merged
 
 
 def _unfinished(job: FineTuningJob) -> bool:

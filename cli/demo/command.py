@@ -1,6 +1,7 @@
 """The demo, step by step. Each step raises ``DemoError`` if it did not really happen."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -17,10 +18,10 @@ from cli import console
 from cli.demo import acceptance
 from cli.demo.adapter import require_hash, unpack
 from cli.demo.client import DemoClient
-from cli.demo.progress import progress_shown_on
 from cli.errors import AcceptanceError, DemoError
 from cli.interruption import interrupted_once
 from cli.keys import new_api_key
+from cli.progress import progress_shown_on
 from cli.report_table import SafetyReport, render_table, verdict_sentence
 from cli.stack import RunningStack, running_stack
 from core.model_registry import ModelEntry, ModelRegistry
@@ -126,7 +127,7 @@ def _ask(
 ) -> list[dict[str, str]]:
     request = {
         "adapter": str(folder),
-        "base_model": str(settings.base_model_cache / entry.id),
+        "model": entry.id,
         "chat_template": entry.chat_template,
         "conversations": conversations,
     }
@@ -136,6 +137,7 @@ def _ask(
             input=json.dumps(request),
             capture_output=True,
             text=True,
+            env={**os.environ, "TUNEWARD_HOME": str(settings.home)},
             timeout=SAMPLE_SECONDS,
             check=True,
         )

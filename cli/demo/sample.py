@@ -10,6 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cli.models import prepared_folder
+from core.settings import Settings
+
 MAX_NEW_TOKENS = 40
 
 
@@ -25,8 +28,9 @@ def answers(request: Mapping[str, Any]) -> list[dict[str, str]]:
     from peft import PeftModel  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(request["base_model"])
-    base = AutoModelForCausalLM.from_pretrained(request["base_model"], dtype=torch.float32)
+    folder = prepared_folder(Settings(), request["model"])
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model: Any = PeftModel.from_pretrained(base, request["adapter"]).eval()
 
     def answer(conversation: Sequence[Mapping[str, str]]) -> str:

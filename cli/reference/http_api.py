@@ -1,6 +1,11 @@
 """The HTTP page: one row per route, taken from the gateway's own OpenAPI document."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
+
+from api.main import create_app
+from core.settings import Settings
 
 HEADER = """\
 # HTTP API
@@ -19,10 +24,9 @@ METHODS = ("get", "post", "delete", "put", "patch")
 
 def render() -> str:
     """Return the page as Markdown."""
-    from api.main import openapi_document  # noqa: PLC0415
-
-    document = openapi_document()
-    return HEADER + _routes(document)
+    with tempfile.TemporaryDirectory() as home:
+        settings = Settings(home=Path(home), database_url="postgresql://never-connected/none")
+        return HEADER + _routes(create_app(settings).openapi())
 
 
 def _routes(document: dict[str, Any]) -> str:

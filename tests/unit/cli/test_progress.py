@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from cli.demo.progress import LineView, Snapshot, progress_shown_on, snapshot_of
+from cli.progress import LineView, Snapshot, progress_shown_on, snapshot_of
 
 JOB = {
     "status": "running",

@@ -118,12 +118,12 @@ class LineView:
 
     def show(self, snapshot: Snapshot) -> None:
         """Print a line if enough has changed since the last one."""
-        share = 0
-        if snapshot.step is not None and snapshot.total_steps:
-            share = 100 * snapshot.step // snapshot.total_steps // LINE_EVERY_PERCENT
+        share, steps = 0, ""
+        step, total = snapshot.step, snapshot.total_steps
+        if step is not None and total is not None and total > 1:  # every stage starts at 0 of 1
+            share, steps = 100 * step // total // LINE_EVERY_PERCENT, f"  {step}/{total}"
         if (snapshot.label, share) == self._last:
             return
         self._last = (snapshot.label, share)
-        steps = f"  {snapshot.step}/{snapshot.total_steps}" if snapshot.total_steps else ""
         figures = f"  {snapshot.figures}" if snapshot.figures else ""
         self._console.print(f"  {snapshot.label}{steps}{figures}", soft_wrap=True)
