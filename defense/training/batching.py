@@ -18,7 +18,7 @@ from defense.protocols import IGNORED, EncodedRow
 
 # Rows are sorted by length within this many batches: enough to save most of the padding, few
 # enough that a batch still mixes rows from everywhere in the file.
-BUCKET_BATCHES = 8
+BUCKET_BATCHES = 4
 
 
 @dataclass(frozen=True)

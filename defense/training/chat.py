@@ -25,7 +25,7 @@ class _Segment:
 def encode_row(
     row: Row, tokenizer: PreTrainedTokenizerBase, chat_template: str, max_tokens: int
 ) -> EncodedRow:
-    """Tokenize a row; the loss counts assistant turns whose weight is not 0.
+    """Tokenize a row; the loss counts assistant turns of weight 1 that follow another turn.
 
     Args:
         row: The conversation.
@@ -78,7 +78,8 @@ def _segments(
 ) -> Iterator[_Segment]:
     done = ""
     for index, message in enumerate(row.messages):
-        if message.role != "assistant":
+        # A first turn answers nothing, and templates cannot render an empty beginning.
+        if message.role != "assistant" or index == 0:
             continue
         before, through = (
             _render(row.messages[:end], row.tools, tokenizer, chat_template, generation_prompt=p)

@@ -85,13 +85,14 @@ class AdapterLoss(nn.Module):
         }
         total = sum(row.supervised_tokens for row in rows)
         loss = 0.0
-        summed: list[Tensor] = []
+        summed = {name: torch.zeros_like(leaf.detach()) for name, leaf in leaves.items()}
         for group in by_length(rows, ROWS_PER_PASS):
             share = self._call(leaves, group) / total
             parts = torch.autograd.grad(share, list(leaves.values()))
-            summed = [a.add_(b) for a, b in zip(summed, parts, strict=True)] or list(parts)
+            for name, part in zip(leaves, parts, strict=True):
+                summed[name].add_(part)
             loss += share.item()
-        return LossGradients(_finite(loss), dict(zip(leaves, summed, strict=True)))
+        return LossGradients(_finite(loss), summed)
 
     @torch.no_grad()
     def mean_loss(self, rows: Sequence[EncodedRow], at: Tensors | None = None) -> float:

@@ -1,0 +1,101 @@
+import pytest
+
+from defense.errors import InvalidConfigError
+from defense.protocols import IGNORED, EncodedRow, Message, Row
+from defense.training.chat import encode_prompt, encode_row, padding_token
+from tests.tiny_models import CHAT_TEMPLATE, tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+
+
+def encoded(*turns: Message, max_tokens: int = 1000) -> EncodedRow:
+    return encode_row(Row(turns), TOKENIZER, CHAT_TEMPLATE, max_tokens)
+
+
+def text(row: EncodedRow) -> str:
+    return str(TOKENIZER.decode(list(row.input_ids)))
+
+
+def learned(row: EncodedRow) -> str:
+    return str(TOKENIZER.decode([label for label in row.labels if label != IGNORED]))
+
+
+def test_only_the_answer_and_its_end_are_learned() -> None:
+    row = encoded(Message("user", "Hi"), Message("assistant", "Hello."))
+
+    assert learned(row) == "Hello.<|im_end|>"
+    assert text(row).endswith("assistant\nHello.<|im_end|>")
+    assert row.supervised_tokens == len("Hello.") + 1
+
+
+def test_every_assistant_turn_is_learned() -> None:
+    row = encoded(
+        Message("system", "Be kind."),
+        Message("user", "One"),
+        Message("assistant", "Uno"),
+        Message("user", "Two"),
+        Message("assistant", "Dos"),
+    )
+
+    assert learned(row) == "Uno<|im_end|>Dos<|im_end|>"
+
+
+def test_a_turn_of_weight_zero_is_only_context() -> None:
+    row = encoded(
+        Message("user", "One"),
+        Message("assistant", "Uno", weight=0),
+        Message("user", "Two"),
+        Message("assistant", "Dos"),
+    )
+
+    assert learned(row) == "Dos<|im_end|>"
+    assert "Uno" in text(row)
+
+
+def test_training_continues_the_very_tokens_that_generation_starts_from() -> None:
+    row = encoded(Message("user", "Hi"), Message("assistant", "Hello."))
+
+    prompt = encode_prompt([Message("user", "Hi")], TOKENIZER, CHAT_TEMPLATE)
+
+    assert list(row.input_ids[: len(prompt)]) == prompt
+    assert row.labels[len(prompt) - 1 : len(prompt) + 1] == (IGNORED, row.input_ids[len(prompt)])
+
+
+def test_a_long_row_loses_its_end() -> None:
+    row = encoded(Message("user", "Hi"), Message("assistant", "Hello."), max_tokens=12)
+
+    assert len(row.input_ids) == len(row.labels) == 12
+    assert row.supervised_tokens == 0
+
+
+def test_a_turn_that_answers_nothing_is_only_context() -> None:
+    row = encoded(
+        Message("assistant", "Welcome."), Message("user", "Hi"), Message("assistant", "Hello.")
+    )
+
+    assert learned(row) == "Hello.<|im_end|>"
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+    counting = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+    with pytest.raises(InvalidConfigError) as caught:
+        encode_row(Row.from_exchange("Hi", "Ho"), TOKENIZER, counting, 100)
+
+    assert caught.value.param == "chat_template"
+
+
+def test_padding_falls_back_to_the_end_token() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+
+    assert padding_token(tokenizer) == tokenizer.eos_token_id
+
+
+def test_a_tokenizer_without_padding_and_end_is_refused() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.eos_token = None
+
+    with pytest.raises(InvalidConfigError, match="padding"):
+        padding_token(tokenizer)
