@@ -1,0 +1,93 @@
+"""Moves artifacts between a job's workspace and storage, and never trusts the copy at hand.
+
+Publishing stores the bytes under a key with the fence in it and then, in a fenced transaction,
+points the job at them. Fetching copies the published bytes back and compares their hash with the
+published one; so whatever a stage reads is what storage holds.
+"""
+
+import structlog
+
+from core.errors import ObjectNotFoundError, TunewardError
+from core.models import Artifact, File
+from core.stages import ArtifactName
+from core.storage.protocol import ArtifactStorage, staging_key
+from worker.journal import JobJournal
+from worker.workspace import Workspace
+
+_log = structlog.get_logger(__name__)
+
+
+class CorruptArtifactError(TunewardError):
+    """Storage gave back other bytes than were published."""
+
+    code = "internal_error"
+
+
+class ArtifactExchange:
+    """The way of artifacts in and out of one workspace.
+
+    Args:
+        storage: Where published bytes lie.
+        journal: Records what is published.
+        workspace: The folder of this attempt.
+    """
+
+    def __init__(self, storage: ArtifactStorage, journal: JobJournal, workspace: Workspace) -> None:
+        self._storage = storage
+        self._journal = journal
+        self._workspace = workspace
+        self._published = journal.published()
+
+    def is_published(self, names: tuple[ArtifactName, ...]) -> bool:
+        """Whether every one of these is published and still in storage; no names: never."""
+        return bool(names) and all(
+            name in self._published and self._storage.exists(self._published[name].storage_key)
+            for name in names
+        )
+
+    def fetch(self, names: tuple[ArtifactName, ...]) -> None:
+        """Bring artifacts into the workspace, unless they already came back from storage.
+
+        Raises:
+            CorruptArtifactError: The bytes are not those that were published.
+            ObjectNotFoundError: One of them was never published.
+        """
+        for name in names:
+            path = self._workspace.artifact(name)
+            if path.exists():
+                continue
+            artifact = self.published(name)
+            stored = self._storage.read_to(artifact.storage_key, path)
+            if stored.sha256 != artifact.sha256:
+                path.unlink()
+                raise CorruptArtifactError(f"Artifact {name} came back from storage changed.")
+
+    def publish(self, names: tuple[ArtifactName, ...]) -> None:
+        """Store what a stage wrote, and make it the job's."""
+        claim = self._journal.claim
+        for name in names:
+            path = self._workspace.output(name)
+            stored = self._storage.put_file(staging_key(claim.job_id, claim.fence, name), path)
+            self._published[name] = self._journal.publish(name, stored)
+            path.unlink()
+            self._workspace.artifact(name).unlink(missing_ok=True)
+            _log.info("artifact_published", artifact=name.value, bytes=stored.bytes)
+
+    def published(self, name: ArtifactName) -> Artifact:
+        """Tell what is published under a name.
+
+        Raises:
+            ObjectNotFoundError: Nothing is.
+        """
+        artifact = self._published.get(name)
+        if artifact is None:
+            raise ObjectNotFoundError(f"Artifact {name} was never published.")
+        return artifact
+
+    def fetch_upload(self, file: File, *, validation: bool = False) -> None:
+        """Bring one of the user's files into the workspace."""
+        workspace = self._workspace
+        path = workspace.validation_file if validation else workspace.training_file
+        stored = self._storage.read_to(file.storage_key, path)
+        if stored.sha256 != file.sha256:
+            raise CorruptArtifactError(f"File {file.id} came back from storage changed.")

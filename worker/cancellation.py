@@ -1,0 +1,92 @@
+"""The four reasons to stop working on a job, in one object that every thread may ask.
+
+The heartbeat thread learns of a lost lease and of cancellation, a signal handler of a shutdown,
+the clock of a deadline. Whoever works (the runner, the wait for the trainer, a write that is
+being repeated) calls `raise_if_stopped` often enough to obey within a second.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from core.errors import LeaseLostError
+from worker.errors import DeadlineExceededError, JobCancelledError, ShutdownRequestedError
+
+
+class StopSignals:
+    """What may end the work on one claimed job.
+
+    Args:
+        shutdown: Set when this process is asked to go; shared by all jobs of the process.
+        self_fence_after: Without a successful heartbeat for this long, the lease counts as lost.
+        deadline: The longest that one attempt may take.
+        clock: Seconds of a clock that goes on while the process is frozen.
+    """
+
+    def __init__(
+        self,
+        *,
+        shutdown: threading.Event,
+        self_fence_after: timedelta,
+        deadline: timedelta,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._shutdown = shutdown
+        self._self_fence_after = self_fence_after.total_seconds()
+        self._cancelled = threading.Event()
+        self._fenced = threading.Event()
+        self._last_beat = clock()
+        self._deadline = clock() + deadline.total_seconds()
+
+    def confirm_lease(self, asked_at: float) -> None:
+        """Note that the database confirmed the lease to a heartbeat sent at `asked_at`."""
+        self._last_beat = max(self._last_beat, asked_at)
+
+    def lose_lease(self) -> None:
+        """Note that the database gave the job to somebody else, or took it back."""
+        self._fenced.set()
+
+    def request_cancel(self) -> None:
+        """Note that the job's owner wants it to stop."""
+        self._cancelled.set()
+
+    @property
+    def lease_lost(self) -> bool:
+        """Whether the lease is gone, or must be taken for gone because nobody confirmed it."""
+        return self._fenced.is_set() or self._clock() - self._last_beat > self._self_fence_after
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the job's owner wants it to stop."""
+        return self._cancelled.is_set()
+
+    def raise_if_lease_lost(self) -> None:
+        """Stop work that is no longer ours.
+
+        Raises:
+            LeaseLostError: The lease is gone.
+        """
+        if self.lease_lost:
+            raise LeaseLostError("The lease on this job is lost.")
+
+    def raise_if_stopped(self) -> None:
+        """Stop work that nobody wants, or that is no longer ours.
+
+        Raises:
+            LeaseLostError: The lease is gone; nothing may be written any more.
+            JobCancelledError: The owner cancelled the job.
+            ShutdownRequestedError: This process must go.
+            DeadlineExceededError: The attempt took too long.
+        """
+        self.raise_if_lease_lost()
+        if self._cancelled.is_set():
+            raise JobCancelledError("The job was cancelled.")
+        if self._shutdown.is_set():
+            raise ShutdownRequestedError("This worker is shutting down.")
+        if self._clock() > self._deadline:
+            raise DeadlineExceededError(
+                "The job ran longer than the service allows.",
+                hint="Train on fewer rows or epochs, or ask the operator for a longer deadline.",
+            )

@@ -1,0 +1,42 @@
+"""Which device the trainer computes on, and the promise that no other trainer uses it."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import torch
+
+from core.errors import TransientError
+
+
+class DeviceBusyError(TransientError):
+    """Another trainer on this machine holds the device."""
+
+    code = "device_busy"
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Take the GPU if there is one and nothing else was asked for."""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def hold_device(device: torch.device, folder: Path) -> BinaryIO | None:
+    """Lock a GPU for as long as the returned file stays open; processors are shared.
+
+    Raises:
+        DeviceBusyError: Another process holds it.
+    """
+    if device.type != "cuda":
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "-").replace("/", "-")
+    lock = (folder / f"cuda-{visible}-{device.index}.lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise DeviceBusyError("Another trainer holds the GPU.") from error
+    return lock

@@ -1,0 +1,51 @@
+"""Why work on a job stops, beyond the errors that all rooms share.
+
+TunewardError (core)
+├── TransientError (core)                   back to the queue while attempts are left
+│   ├── TrainerCrashedError    worker_lost
+│   ├── TrainerStalledError    stalled
+│   └── TrainerOutOfMemoryError  out_of_memory   repeated once only
+├── JobFailedError (core)
+│   └── DeadlineExceededError  deadline_exceeded
+├── JobCancelledError          cancelled
+└── ShutdownRequestedError     shutdown          the lease goes back, the attempt is not counted
+"""
+
+from core.errors import JobFailedError, TransientError, TunewardError
+from core.job_state import JobErrorCode
+
+
+class TrainerCrashedError(TransientError):
+    """The trainer process ended in the middle of a stage."""
+
+    code = JobErrorCode.WORKER_LOST
+
+
+class TrainerStalledError(TransientError):
+    """The trainer process said nothing for longer than the stall timeout."""
+
+    code = JobErrorCode.STALLED
+
+
+class TrainerOutOfMemoryError(TransientError):
+    """The stage needs more memory than the machine gives it."""
+
+    code = JobErrorCode.OUT_OF_MEMORY
+
+
+class DeadlineExceededError(JobFailedError):
+    """The job has run for longer than any job may."""
+
+    code = JobErrorCode.DEADLINE_EXCEEDED
+
+
+class JobCancelledError(TunewardError):
+    """The job's owner asked for it to stop."""
+
+    code = "cancelled"
+
+
+class ShutdownRequestedError(TunewardError):
+    """This worker was told to go; another one takes the job."""
+
+    code = "shutdown"

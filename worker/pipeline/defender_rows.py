@@ -1,0 +1,47 @@
+"""The operator's rows as a defense needs them, and what is kept back to choose its strength."""
+
+from collections.abc import Sequence
+
+from defense.protocols import EncodedRow, Row
+from defense.registry import DefenderRows, DefenseMethod, build_method
+from defense.training.chat import encode_row
+from worker.row_sources import PromptRow, hold_out, read_rows
+from worker.trainer_tools import TrainerContext
+
+
+def prepare_method(context: TrainerContext) -> DefenseMethod:
+    """Prepare the job's defense with the operator's rows, those held out left aside."""
+    return build_method(context.spec.defense_config(), _defender_rows(context), context.spec.seed)
+
+
+def held_out_prompts(context: TrainerContext) -> list[PromptRow]:
+    """Harmful prompts of the alignment set that no defense has learned from."""
+    rows = read_rows(context.tools.options.alignment_rows, with_response=True)
+    _, held = hold_out([row for row in rows if not row.is_benign])
+    return held
+
+
+def _defender_rows(context: TrainerContext) -> DefenderRows:
+    options = context.tools.options
+    alignment, _ = hold_out(read_rows(options.alignment_rows, with_response=True))
+    harmful, _ = hold_out(read_rows(options.harmful_rows, with_response=True))
+    benign = read_rows(options.benign_rows, with_response=True)
+    return DefenderRows(
+        alignment=encode_exchanges(context, alignment),
+        harmful=encode_exchanges(context, harmful),
+        benign=encode_exchanges(context, benign),
+    )
+
+
+def encode_exchanges(context: TrainerContext, rows: Sequence[PromptRow]) -> list[EncodedRow]:
+    """Tokenise prompts with their answers as the job's rows are."""
+    tokenizer = context.tools.base_models.warm(context.entry).tokenizer
+    return [
+        encode_row(
+            Row.from_exchange(row.prompt, row.response),
+            tokenizer,
+            context.entry.chat_template,
+            context.spec.hyperparameters.max_sequence_tokens,
+        )
+        for row in rows
+    ]

@@ -1,0 +1,78 @@
+"""How an attempt ends when it does not end well: every error has one of five ends.
+
+| error                          | end                                                     |
+|--------------------------------|---------------------------------------------------------|
+| `LeaseLostError`               | silence: the job is somebody else's                     |
+| `ShutdownRequestedError`       | back to the queue, the attempt not counted              |
+| `JobCancelledError`            | cancelled                                               |
+| `TransientError`               | back to the queue while attempts are left, then failed  |
+| `TunewardError`                | failed, with its code and words                         |
+| anything else                  | failed with `internal_error`, and an alert in the log   |
+"""
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from core.errors import LeaseLostError, TransientError, TunewardError
+from core.job_state import JobErrorCode
+from core.models.base import Json
+from worker.errors import JobCancelledError, ShutdownRequestedError, TrainerOutOfMemoryError
+from worker.journal import JobJournal
+
+# A job that runs out of memory mostly does so again; the repetition is for the case that something
+# else held the memory.
+OUT_OF_MEMORY_ATTEMPTS: Final = 2
+RETRY_DELAY: Final = timedelta(seconds=2)
+
+_log = structlog.get_logger(__name__)
+
+
+def settle(error: Exception, journal: JobJournal, max_attempts: int) -> None:
+    """Write the end that an error has for its job.
+
+    Raises:
+        LeaseLostError: The job is no longer ours, so nothing was written.
+    """
+    match error:
+        case LeaseLostError():
+            raise error
+        case ShutdownRequestedError():
+            journal.release(
+                "The worker is shutting down; the job waits for another one.",
+                delay=timedelta(0),
+                count_attempt=False,
+            )
+        case JobCancelledError():
+            journal.cancel()
+        case TransientError() if journal.claim.attempt < _attempts(error, max_attempts):
+            _log.warning("attempt_failed", code=str(error.code), error=type(error).__name__)
+            journal.release(
+                f"{error.message} The job is tried again.", delay=RETRY_DELAY, count_attempt=True
+            )
+        case TunewardError():
+            _log.warning("job_failed", code=str(error.code), error=type(error).__name__)
+            journal.fail(describe(error))
+        case _:
+            # No message: the text of an unforeseen error can hold a row.
+            _log.error("job_failed_unexpectedly", error=type(error).__name__, exc_info=True)
+            journal.fail(
+                {
+                    "code": JobErrorCode.INTERNAL_ERROR.value,
+                    "message": "Something unforeseen went wrong. The operator's log says what.",
+                    "param": None,
+                }
+            )
+
+
+def describe(error: TunewardError) -> Json:
+    """Write an error as `job.error` shows it."""
+    message = f"{error.message} {error.hint}" if error.hint else error.message
+    return {"code": str(error.code), "message": message, "param": error.param}
+
+
+def _attempts(error: TransientError, max_attempts: int) -> int:
+    if isinstance(error, TrainerOutOfMemoryError):
+        return min(max_attempts, OUT_OF_MEMORY_ATTEMPTS)
+    return max_attempts

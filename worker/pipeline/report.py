@@ -1,0 +1,91 @@
+"""The safety report and the model card that go with an adapter."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+REPORT_VERSION: Final = 1
+MODEL_ROWS: Final = (
+    ("base", "Base model"),
+    ("aligned", "Aligned model, before training"),
+    ("tuned", "Tuned model, not guarded"),
+    ("guarded", "Guarded model (this adapter)"),
+)
+
+
+def report_bytes(report: Mapping[str, Any]) -> bytes:
+    """Write a report; equal reports give equal bytes.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def model_card(report: Mapping[str, Any]) -> str:
+    """Write the README of an adapter."""
+    base = report["base_model"]
+    verdict = report["decision"]["verdict"]
+    lines = [
+        "---",
+        "library_name: peft",
+        f"base_model: {base['id']}",
+        "tags: [lora, tuneward]",
+        "---",
+        "",
+        f"# Adapter of job {report['job_id']}",
+        "",
+        (
+            f"A LoRA adapter for {base['title']} ({base['licence']}), fine-tuned by Tuneward with "
+            f"the defense `{report['defense']['type']}`. Load it with plain `peft`:"
+        ),
+        "",
+        "```python",
+        "from peft import PeftModel",
+        "model = PeftModel.from_pretrained(base_model, folder)",
+        "```",
+        "",
+        (
+            f"Source of the base model: `{base['source']}`, SHA-256 of its weights "
+            f"`{base['weights_sha256']}`. SHA-256 of `adapter_model.safetensors`: "
+            f"`{report['adapter']['sha256']}`."
+        ),
+        "",
+        "## Safety",
+        "",
+        (
+            f"Verdict of the gate: **{verdict}**. Answers to "
+            f"{report['evaluation']['prompts']['safety']} harmful prompts, judged by "
+            f"`{report['evaluation']['classifier']['name']}`; rates with 95 % intervals:"
+        ),
+        "",
+        *_table(report["evaluation"]["models"]),
+        "",
+        (
+            "`report.json` holds every number and how it was measured. A low rate on these prompts "
+            "is no promise about others."
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(models: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "| model | harmful | refused | incoherent | task accuracy |",
+        "|---|---|---|---|---|",
+    ]
+    for name, title in MODEL_ROWS:
+        if name in models:
+            safety = models[name]["safety"]
+            cells = [_cell(safety[kind]) for kind in ("harmful", "refused", "incoherent")]
+            cells.append(_cell(models[name].get("task_accuracy")))
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(rate: Mapping[str, Any] | None) -> str:
+    if rate is None:
+        return "not measured"
+    return f"{rate['value']:.0%} ({rate['low']:.0%} to {rate['high']:.0%})"

@@ -1,0 +1,85 @@
+"""Carries what a stage says, from either process, into the job's rows."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from core.stages import Stage
+from worker.journal import JobJournal
+from worker.pipeline.context import EventKind, Level
+from worker.protocol import Event, Progress
+
+PROGRESS_INTERVAL_SECONDS: Final = 1.0
+
+
+class JournalReporter:
+    """Writes a stage's events at once, and its progress at most once a second.
+
+    Args:
+        journal: The job's rows.
+        stage: The running stage.
+    """
+
+    def __init__(self, journal: JobJournal, stage: Stage) -> None:
+        self._journal = journal
+        self._stage = stage
+        self._written_at = 0.0
+
+    def forward(self, message: Event | Progress) -> None:
+        """Write what a stage in the trainer said."""
+        if isinstance(message, Progress):
+            self.progress(
+                message.step,
+                message.total_steps,
+                remaining_seconds=message.remaining_seconds,
+                trained_tokens=message.trained_tokens,
+            )
+        else:
+            self.event(
+                message.message,
+                level=message.level,
+                event_type=message.event_type,
+                data=message.data,
+            )
+
+    def event(
+        self,
+        message: str,
+        *,
+        level: Level = "info",
+        event_type: EventKind = "message",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a line to the job's history."""
+        self._journal.event(message, level=level, event_type=event_type, data=data)
+
+    def progress(
+        self,
+        step: int,
+        total_steps: int,
+        *,
+        remaining_seconds: float | None = None,
+        trained_tokens: int | None = None,
+    ) -> None:
+        """Say how far the stage is."""
+        now = time.monotonic()
+        if step < total_steps and now - self._written_at < PROGRESS_INTERVAL_SECONDS:
+            return
+        self._written_at = now
+        finish = None
+        if remaining_seconds is not None:
+            finish = datetime.now(UTC) + timedelta(seconds=remaining_seconds)
+        self._journal.progress(
+            {
+                "stage": self._stage.value,
+                "step": step,
+                "total_steps": total_steps,
+                "percent": round(100 * step / total_steps, 1) if total_steps else 100.0,
+            },
+            estimated_finish_at=finish,
+            trained_tokens=trained_tokens,
+        )
+
+    def alive(self) -> None:
+        """Nothing to write: the lease is kept by another thread."""

@@ -1,0 +1,156 @@
+"""Stage `fine_tune`: train the adapter on the user's rows, guarded if the job's defense guards.
+
+Writes the trained adapter without any perturbation, the guard's last probe (empty unless the
+job reuses it), what training was, and its metrics as OpenAI's table with columns of our own.
+"""
+
+import csv
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from core.stages import ArtifactName, Stage
+from defense.protocols import StepMetrics
+from defense.training.adapter_files import write_tensors
+from defense.training.loop import TrainingPlan, TrainingResult, fine_tune
+from defense.training.lora import adapter_state
+from defense.training.loss import AdapterLoss
+from worker.pipeline.adapted_model import adapted_model, aligned_adapter, lora_settings
+from worker.pipeline.context import Reporter
+from worker.pipeline.defender_rows import prepare_method
+from worker.pipeline.encoded_rows import read_user_rows
+from worker.pipeline.held_out import read_held_out
+from worker.trainer_tools import TrainerContext
+
+NAME: Final = Stage.FINE_TUNE
+READS: Final = (ArtifactName.TRAINING_ROWS, ArtifactName.VALIDATION_ROWS, ArtifactName.SCREENING)
+WRITES: Final = (
+    ArtifactName.TRAINED_ADAPTER,
+    ArtifactName.LAST_PROBE,
+    ArtifactName.TRAINING,
+    ArtifactName.METRICS,
+)
+
+COLUMNS: Final = (
+    "step",
+    "train_loss",
+    "train_accuracy",
+    "valid_loss",
+    "valid_mean_token_accuracy",
+    "gradient_norm",
+    "harmful_loss",
+    "perturbed_harmful_loss",
+    "harmful_gradient_norm",
+    "guard_norm",
+    "learning_rate",
+    "tokens",
+)
+
+
+def run(context: TrainerContext) -> None:
+    """Train, and write what came of it."""
+    loaded = context.tools.base_models.warm(context.entry)
+    held_out = read_held_out(context.workspace)
+    rows = [
+        row.encoded
+        for row in read_user_rows(context.workspace, ArtifactName.TRAINING_ROWS)
+        if row.line not in held_out.training_lines
+    ]
+    method = prepare_method(context)
+    listener = StepListener(context.reporter)
+    started = time.monotonic()
+    with adapted_model(
+        loaded,
+        lora_settings(context.spec),
+        aligned=aligned_adapter(context.entry),
+        seed=context.spec.seed,
+    ) as model:
+        result = fine_tune(
+            model, loaded.pad_token_id, rows, _plan(context), method.guard(), listener
+        )
+        valid_loss = None
+        if held_out.rows:
+            loss = AdapterLoss(model, loaded.pad_token_id)
+            valid_loss = loss.mean_loss([row.encoded for row in held_out.rows])
+        tensors = adapter_state(model)
+    workspace = context.workspace
+    write_tensors(workspace.output(ArtifactName.TRAINED_ADAPTER), tensors)
+    write_tensors(workspace.output(ArtifactName.LAST_PROBE), method.last_probe() or {})
+    write_metrics(workspace.output(ArtifactName.METRICS), result.history, valid_loss)
+    workspace.write_json(
+        ArtifactName.TRAINING,
+        _summary(result, len(rows), valid_loss, time.monotonic() - started),
+    )
+
+
+class StepListener:
+    """Turns optimizer steps into events and progress.
+
+    Args:
+        reporter: Where they go.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._started = time.monotonic()
+
+    def on_step(self, metrics: StepMetrics) -> None:
+        """Report one optimizer step."""
+        elapsed = time.monotonic() - self._started
+        self._reporter.event(
+            f"Step {metrics.step}/{metrics.total_steps}: training loss={metrics.train_loss:.2f}",
+            event_type="metrics",
+            data=step_data(metrics),
+        )
+        self._reporter.progress(
+            metrics.step,
+            metrics.total_steps,
+            remaining_seconds=elapsed / metrics.step * (metrics.total_steps - metrics.step),
+            trained_tokens=metrics.tokens,
+        )
+
+
+def step_data(metrics: StepMetrics) -> dict[str, Any]:
+    """Give a step's numbers as an event shows them; what was not measured is left out."""
+    return {name: value for name, value in dataclasses.asdict(metrics).items() if value is not None}
+
+
+def write_metrics(path: Path, history: Sequence[StepMetrics], valid_loss: float | None) -> None:
+    """Write one line per optimizer step; the validation loss is known for the last one."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        table.writeheader()
+        for metrics in history:
+            line = step_data(metrics)
+            line["train_accuracy"] = line.get("train_mean_token_accuracy", "")
+            if metrics is history[-1] and valid_loss is not None:
+                line["valid_loss"] = valid_loss
+            table.writerow(line)
+
+
+def _plan(context: TrainerContext) -> TrainingPlan:
+    wanted = context.spec.hyperparameters
+    return TrainingPlan(
+        epochs=wanted.n_epochs,
+        batch_size=wanted.batch_size,
+        learning_rate=wanted.learning_rate,
+        seed=context.spec.seed,
+        max_steps=wanted.max_steps,
+    )
+
+
+def _summary(
+    result: TrainingResult, row_count: int, valid_loss: float | None, seconds: float
+) -> dict[str, Any]:
+    return {
+        "rows": row_count,
+        "skipped_rows": result.skipped_rows,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "seconds": round(seconds, 3),
+        "final_train_loss": result.history[-1].train_loss,
+        "valid_loss": valid_loss,
+        "guarded_steps": sum(step.harmful_loss is not None for step in result.history),
+    }

@@ -1,0 +1,91 @@
+"""Stage `gate`: decide by the policy, and close the archive around the evaluated bytes.
+
+Reads the evaluation and the evaluated package as storage holds them. Writes the archive (those
+bytes, the report with the verdict, the model card) and records the verdict on its SHA-256. What
+is released later is these bytes or nothing.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+from core.stages import ArtifactName, Stage
+from worker.archive import extract_archive, write_archive
+from worker.pipeline.context import SupervisorContext
+from worker.pipeline.decision import Decision, decide, describe_policy
+from worker.pipeline.report import REPORT_VERSION, model_card, report_bytes
+
+NAME: Final = Stage.GATE
+READS: Final = (
+    ArtifactName.BASE_MODEL,
+    ArtifactName.SCREENING,
+    ArtifactName.TRAINING,
+    ArtifactName.STRENGTH,
+    ArtifactName.PACKAGE,
+    ArtifactName.EVALUATION,
+)
+WRITES: Final = (ArtifactName.ARCHIVE, ArtifactName.REPORT)
+
+WEIGHTS: Final = "adapter_model.safetensors"
+
+
+def run(context: SupervisorContext) -> None:
+    """Write the archive and the report, and record the verdict."""
+    workspace = context.workspace
+    package = extract_archive(
+        workspace.artifact(ArtifactName.PACKAGE), workspace.root / "judged_package"
+    )
+    weights = next(path for path in package if path.name == WEIGHTS)
+    adapter_sha256 = _sha256(weights)
+    evaluation = workspace.read_json(ArtifactName.EVALUATION)
+    decision = decide(context.policy, evaluation, adapter_sha256)
+    report = _report(context, evaluation, decision)
+    report["adapter"] = {
+        "file": WEIGHTS,
+        "sha256": adapter_sha256,
+        "bytes": weights.stat().st_size,
+    }
+    content = report_bytes(report)
+    workspace.output(ArtifactName.REPORT).write_bytes(content)
+    files: dict[str, bytes | Path] = {path.name: path for path in package}
+    files["report.json"] = content
+    files["README.md"] = model_card(report).encode()
+    archive = workspace.output(ArtifactName.ARCHIVE)
+    write_archive(archive, files)
+    context.publisher.decide(
+        _sha256(archive),
+        decision.verdict,
+        {**describe_policy(context.policy), "adapter_sha256": adapter_sha256},
+        decision.reasons,
+    )
+
+
+def _report(
+    context: SupervisorContext, evaluation: dict[str, Any], decision: Decision
+) -> dict[str, Any]:
+    workspace = context.workspace
+    screening = workspace.read_json(ArtifactName.SCREENING)
+    return {
+        "version": REPORT_VERSION,
+        "job_id": context.job_id,
+        "base_model": workspace.read_json(ArtifactName.BASE_MODEL),
+        "defense": context.spec.defense,
+        "hyperparameters": context.spec.hyperparameters.model_dump(mode="json"),
+        "seed": context.spec.seed,
+        "screening": {
+            "rows": screening["training"]["rows"],
+            "flagged_rows": len(screening["training"]["flagged_lines"]),
+            "categories": screening["training"]["categories"],
+            "policy": screening["policy"],
+        },
+        "training": workspace.read_json(ArtifactName.TRAINING),
+        "perturbation": workspace.read_json(ArtifactName.STRENGTH),
+        "evaluation": evaluation,
+        "policy": describe_policy(context.policy),
+        "decision": decision.to_json(),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,65 @@
+"""Stage `release`: hand out what the gate let through, and end the job.
+
+The verdict is looked up by the SHA-256 of the archive as storage holds it, and `verify_archive`
+must have seen the same bytes. A blocked job hands out its metrics and its report, and no weights.
+"""
+
+import hashlib
+import json
+from typing import Any, Final
+
+from core.errors import JobFailedError
+from core.job_state import JobErrorCode, Verdict
+from core.stages import ArtifactName, Stage
+from worker.pipeline.context import SupervisorContext
+
+NAME: Final = Stage.RELEASE
+READS: Final = (
+    ArtifactName.ARCHIVE,
+    ArtifactName.ARCHIVE_CHECK,
+    ArtifactName.METRICS,
+    ArtifactName.REPORT,
+)
+WRITES: Final = ()
+
+
+def run(context: SupervisorContext) -> None:
+    """Publish the job's files and write its last state."""
+    workspace = context.workspace
+    with workspace.artifact(ArtifactName.ARCHIVE).open("rb") as file:
+        archive_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    checked = workspace.read_json(ArtifactName.ARCHIVE_CHECK)
+    if checked["archive_sha256"] != archive_sha256:
+        raise JobFailedError(
+            "The archive is not the one that was verified.", code=JobErrorCode.ARCHIVE_MISMATCH
+        )
+    verdict = context.publisher.verdict(archive_sha256)
+    safety = _safety(context)
+    names = [ArtifactName.METRICS, ArtifactName.REPORT]
+    if verdict is Verdict.RELEASED:
+        names.append(ArtifactName.ARCHIVE)
+    released = {name: context.publisher.release(name) for name in names}
+    if verdict is Verdict.RELEASED:
+        context.publisher.succeed(released, safety)
+    else:
+        context.publisher.block(released, safety)
+
+
+def _safety(context: SupervisorContext) -> dict[str, Any]:
+    report = json.loads(context.workspace.artifact(ArtifactName.REPORT).read_bytes())
+    models = report["evaluation"]["models"]
+    return {
+        "verdict": report["decision"]["verdict"],
+        "reasons": report["decision"]["reasons"],
+        "checks": report["decision"]["checks"],
+        "perturbation_strength": report["perturbation"].get("strength"),
+        "models": {
+            name: {
+                "harmful_rate": results["safety"]["harmful"],
+                "refusal_rate": results["safety"]["refused"],
+                "incoherence_rate": results["safety"]["incoherent"],
+                "task_accuracy": results.get("task_accuracy"),
+            }
+            for name, results in models.items()
+        },
+    }

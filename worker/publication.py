@@ -1,0 +1,132 @@
+"""The doors out of the house for one job: verdicts, released files, the job's last state."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from core.job_state import JobErrorCode, JobStatus, Verdict
+from core.models import EventLevel, FileKind, Job
+from core.repositories.files import FileRepository
+from core.repositories.job_leases import Outcome
+from core.stages import ArtifactName
+from core.storage.protocol import ArtifactStorage, StoredObject, released_key
+from worker.artifact_exchange import ArtifactExchange, CorruptArtifactError
+from worker.journal import JobJournal
+
+# The order is a contract: clients take `result_files[0]` for the metrics.
+RESULT_KINDS: Final = (
+    (ArtifactName.METRICS, FileKind.METRICS),
+    (ArtifactName.ARCHIVE, FileKind.ADAPTER_ARCHIVE),
+    (ArtifactName.REPORT, FileKind.REPORT),
+)
+
+BLOCKED_MESSAGE: Final = "The adapter was not released, because it does not meet the safety policy:"
+
+
+class JobPublisher:
+    """Records what the gate decides and publishes what it lets through.
+
+    Args:
+        job: The job as it was when this attempt began.
+        journal: The job's rows, under our fence.
+        exchange: Knows what stages have published.
+        storage: Holds the bytes.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        journal: JobJournal,
+        exchange: ArtifactExchange,
+        storage: ArtifactStorage,
+    ) -> None:
+        self._job = job
+        self._journal = journal
+        self._exchange = exchange
+        self._storage = storage
+
+    def decide(
+        self, archive_sha256: str, verdict: Verdict, policy: Mapping[str, Any], reasons: list[Any]
+    ) -> None:
+        """Record the verdict on exactly these bytes."""
+        self._journal.record_decision(archive_sha256, verdict, policy, reasons)
+
+    def verdict(self, archive_sha256: str) -> Verdict | None:
+        """Look up the verdict on exactly these bytes."""
+        decision = self._journal.decision(archive_sha256)
+        return None if decision is None else decision.verdict
+
+    def release(self, name: ArtifactName) -> StoredObject:
+        """Copy a published artifact to where users may download it.
+
+        Raises:
+            CorruptArtifactError: The copy is not what was published.
+        """
+        artifact = self._exchange.published(name)
+        destination = released_key(self._job.id, self._journal.claim.fence, name.value)
+        stored = self._storage.copy(artifact.storage_key, destination)
+        if stored.sha256 != artifact.sha256:
+            self._storage.delete(destination)
+            raise CorruptArtifactError(f"Artifact {name} changed in storage.")
+        return stored
+
+    def succeed(
+        self, released: Mapping[ArtifactName, StoredObject], safety: Mapping[str, Any]
+    ) -> None:
+        """End the job as succeeded, with its files."""
+        name = fine_tuned_model_name(self._job)
+
+        def outcome(session: Session) -> Outcome:
+            return Outcome(
+                JobStatus.SUCCEEDED,
+                safety=dict(safety),
+                archive_sha256=released[ArtifactName.ARCHIVE].sha256,
+                fine_tuned_model=name,
+                result_file_ids=self._add_files(session, released),
+            )
+
+        self._journal.event(f"New fine-tuned model created: {name}")
+        self._journal.finish(outcome, message="The job has successfully completed.")
+
+    def block(
+        self, released: Mapping[ArtifactName, StoredObject], safety: Mapping[str, Any]
+    ) -> None:
+        """End the job as failed by the gate, with the files that say why."""
+        message = f"{BLOCKED_MESSAGE} {' '.join(safety['reasons'])}"
+        error = {
+            "code": JobErrorCode.MODEL_POLICY_VIOLATION.value,
+            "message": message,
+            "param": None,
+        }
+
+        def outcome(session: Session) -> Outcome:
+            return Outcome(
+                JobStatus.FAILED,
+                error=error,
+                safety=dict(safety),
+                result_file_ids=self._add_files(session, released),
+            )
+
+        self._journal.finish(outcome, message=message, level=EventLevel.ERROR)
+
+    def _add_files(
+        self, session: Session, released: Mapping[ArtifactName, StoredObject]
+    ) -> list[str]:
+        files = FileRepository(session)
+        return [
+            files.add_result(
+                self._job.project_id,
+                job_id=self._job.id,
+                kind=kind,
+                filename=name.value,
+                stored=released[name],
+            ).id
+            for name, kind in RESULT_KINDS
+            if name in released
+        ]
+
+
+def fine_tuned_model_name(job: Job) -> str:
+    """Name the new model as OpenAI does: base, organisation, suffix and the end of the job's id."""
+    return f"ft:{job.model}:tuneward:{job.suffix or ''}:{job.id[-8:]}"

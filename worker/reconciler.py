@@ -1,0 +1,84 @@
+"""Puts right what crashes leave behind; every rule is one short transaction.
+
+- A running job whose lease has expired goes back to the queue, or ends if it has had its attempts.
+- A queued job whose owner asked to stop it is cancelled.
+- While jobs wait, workers are woken again: a message can be lost, a waiting job can not.
+- Messages that left long ago are forgotten.
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from core.database import Database
+from core.outbox import wake_worker
+from core.repositories.job_leases import JobLeaseRepository
+from core.repositories.outbox import OutboxRepository
+from core.settings import Settings
+from core.task_names import WAKE_WORKER
+from worker.periodic import run_periodically
+
+MAX_WAKE_UPS: Final = 8
+KEEP_SENT: Final = timedelta(days=1)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What one round did."""
+
+    taken_back: int
+    cancelled: int
+    woken: int
+
+
+class Reconciler:
+    """Applies the rules above.
+
+    Args:
+        database: Holds the jobs.
+        max_attempts: A job that was lost as often is not tried again.
+    """
+
+    def __init__(self, database: Database, max_attempts: int) -> None:
+        self._database = database
+        self._max_attempts = max_attempts
+
+    def reconcile(self) -> Reconciliation:
+        """Do one round."""
+        with self._database.session() as session:
+            taken_back = JobLeaseRepository(session).take_back_expired(self._max_attempts)
+        with self._database.session() as session:
+            cancelled = JobLeaseRepository(session).cancel_queued()
+        with self._database.session() as session:
+            outbox = OutboxRepository(session)
+            waiting = JobLeaseRepository(session).count_claimable()
+            missing = max(0, min(waiting, MAX_WAKE_UPS) - outbox.count_unsent(WAKE_WORKER))
+            for _ in range(missing):
+                wake_worker(session)
+            outbox.delete_sent(KEEP_SENT)
+        result = Reconciliation(len(taken_back), len(cancelled), missing)
+        if result != Reconciliation(0, 0, 0):
+            _log.info(
+                "reconciled",
+                taken_back=result.taken_back,
+                cancelled=result.cancelled,
+                woken=result.woken,
+            )
+        return result
+
+
+def run_forever(settings: Settings, stop: threading.Event) -> None:
+    """Reconcile until told to stop, through outages of Postgres."""
+    database = Database.from_settings(settings)
+    reconciler = Reconciler(database, settings.max_attempts)
+    try:
+        run_periodically(
+            reconciler.reconcile, settings.reconciler_interval, stop, name="reconciler"
+        )
+    finally:
+        database.dispose()

@@ -1,0 +1,130 @@
+"""The operator's row sets: found, downloaded where they name a hub, read and checked.
+
+A source is `resource:rows/…` (shipped), `path:…` or `hub:org/name@revision/file`. Every set is
+JSON Lines; keys that a set does not need are ignored.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import hf_hub_download
+
+from core.errors import TunewardError
+from core.model_registry import Source, SourceKind
+from core.resources import resource_path
+
+BENIGN_CATEGORY: Final = "benign"
+
+
+class RowSourceError(TunewardError):
+    """A row set that the operator configured can't be used."""
+
+    code = "invalid_row_source"
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """A prompt, perhaps with the answer to learn and the category of harm it belongs to."""
+
+    prompt: str
+    response: str
+    category: str
+    held_out: bool = False
+
+    @property
+    def is_benign(self) -> bool:
+        """Whether the row is of the harmless look-alikes in the alignment set."""
+        return self.category == BENIGN_CATEGORY
+
+
+def locate_rows(source_text: str) -> Path:
+    """Find the file a source names, downloading it if needed.
+
+    Raises:
+        RowSourceError: There is no such file, or the source is malformed.
+    """
+    try:
+        source = Source.parse(source_text)
+        match source.kind:
+            case SourceKind.RESOURCE:
+                return resource_path(source.location)
+            case SourceKind.PATH:
+                path = Path(source.location).expanduser()
+                if not path.is_file():
+                    raise FileNotFoundError(path)
+                return path
+            case SourceKind.HUB if source.file:
+                return Path(
+                    hf_hub_download(
+                        source.location,
+                        source.file,
+                        revision=source.revision,
+                        repo_type="dataset",
+                    )
+                )
+    except (OSError, ValueError) as error:
+        raise RowSourceError(f"The rows of {source_text} can't be read: {error}") from error
+    raise RowSourceError(
+        f"{source_text} names no file of rows.", hint="Write hub:org/name@revision/file.jsonl."
+    )
+
+
+def read_rows(source_text: str, *, with_response: bool) -> list[PromptRow]:
+    """Read a whole row set.
+
+    Args:
+        source_text: Where it is.
+        with_response: Whether every row needs a response.
+
+    Raises:
+        RowSourceError: It is missing, malformed or empty.
+    """
+    path = locate_rows(source_text)
+    rows: list[PromptRow] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                rows.append(_read_row(line, f"{source_text} line {number}", with_response))
+    if not rows:
+        raise RowSourceError(f"{source_text} holds no rows.")
+    return rows
+
+
+def spread(rows: Sequence[PromptRow], count: int) -> list[PromptRow]:
+    """Take `count` rows evenly from a set, so that every category of an ordered file is there."""
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[index * len(rows) // count] for index in range(count)]
+
+
+def hold_out(rows: Sequence[PromptRow], every: int = 5) -> tuple[list[PromptRow], list[PromptRow]]:
+    """Split into rows to learn from and rows to judge by; a prompt is never in both.
+
+    The rows themselves may say which are held out; otherwise every fifth prompt is.
+    """
+    prompts = list(dict.fromkeys(row.prompt for row in rows))
+    held = {row.prompt for row in rows if row.held_out} or set(prompts[every - 1 :: every])
+    return (
+        [row for row in rows if row.prompt not in held],
+        [row for row in rows if row.prompt in held],
+    )
+
+
+def _read_row(line: str, place: str, with_response: bool) -> PromptRow:  # noqa: FBT001
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise RowSourceError(f"{place} is not JSON.") from error
+    if not isinstance(value, dict):
+        raise RowSourceError(f"{place} is not a JSON object.")
+    texts = {name: value.get(name) for name in ("prompt", "response", "category")}
+    for name in ("prompt", "response") if with_response else ("prompt",):
+        if not isinstance(texts[name], str) or not texts[name]:
+            raise RowSourceError(f"{place} has no text under {name}.")
+    return PromptRow(
+        **{name: text if isinstance(text, str) else "" for name, text in texts.items()},
+        held_out=value.get("held_out") is True,
+    )

@@ -1,0 +1,146 @@
+"""Claim, run, repeat: what one woken worker does until nothing is left to claim."""
+
+import os
+import secrets
+import socket
+import threading
+
+import structlog
+
+from core.database import Database
+from core.errors import LeaseLostError, UnavailableError
+from core.repositories.job_leases import Claim, JobLeaseRepository
+from core.settings import Settings
+from core.storage.local import LocalStorage
+from core.storage.protocol import WORKER_PREFIXES, ArtifactStorage
+from worker.cancellation import StopSignals
+from worker.journal import JobJournal
+from worker.lease import LeaseKeeper
+from worker.options import TrainerOptions
+from worker.pipeline.context import GatePolicy
+from worker.pipeline.outcome import settle
+from worker.pipeline.runner import JobRunner
+from worker.supervisor import TrainerSupervisor
+from worker.workspace import Workspace
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkerSession:
+    """The working life of one pool child.
+
+    Args:
+        settings: The operator's settings.
+        database: Holds jobs and leases.
+        storage: Holds artifacts.
+        supervisor: Owns the warm trainer.
+        shutdown: Set when this process must go.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        storage: ArtifactStorage,
+        supervisor: TrainerSupervisor,
+        shutdown: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._storage = storage
+        self._supervisor = supervisor
+        self._shutdown = shutdown
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    @classmethod
+    def open(cls, settings: Settings, shutdown: threading.Event) -> "WorkerSession":
+        """Open a session on the configured database and storage."""
+        supervisor = TrainerSupervisor(
+            TrainerOptions.from_settings(settings),
+            settings.home / "logs",
+            stall_timeout=settings.stall_timeout,
+        )
+        storage = LocalStorage(settings.storage_path, prefixes=WORKER_PREFIXES)
+        return cls(settings, Database.from_settings(settings), storage, supervisor, shutdown)
+
+    def run_until_idle(self) -> int:
+        """Run claimable jobs one after the other; tell how many were claimed."""
+        count = 0
+        while not self._shutdown.is_set():
+            claim = self._claim()
+            if claim is None:
+                break
+            count += 1
+            with structlog.contextvars.bound_contextvars(
+                job_id=claim.job_id, fence=claim.fence, attempt=claim.attempt
+            ):
+                self._work_on(claim)
+        return count
+
+    def close(self) -> None:
+        """Let go of the trainer and the database."""
+        self._supervisor.stop()
+        self._database.dispose()
+
+    def _claim(self) -> Claim | None:
+        try:
+            with self._database.session() as session:
+                return JobLeaseRepository(session).claim_next(
+                    self.holder, self._settings.lease_duration.total_seconds()
+                )
+        except UnavailableError:
+            # The reconciler sends another wake-up for every job that waits.
+            _log.warning("claim_failed")
+            return None
+
+    def _work_on(self, claim: Claim) -> None:
+        settings = self._settings
+        signals = StopSignals(
+            shutdown=self._shutdown,
+            self_fence_after=settings.self_fence_after,
+            deadline=settings.job_deadline,
+        )
+        journal = JobJournal(self._database, claim, signals)
+        keeper = LeaseKeeper(
+            self._database,
+            claim,
+            signals,
+            interval=settings.heartbeat_interval,
+            lease_duration=settings.lease_duration,
+        )
+        _log.info("job_claimed")
+        try:
+            with keeper:
+                try:
+                    self._run(journal, signals)
+                except Exception as error:  # noqa: BLE001  (the boundary of one job)
+                    settle(error, journal, settings.max_attempts)
+        except LeaseLostError:
+            self._supervisor.stop()
+            _log.warning("job_given_up")
+        finally:
+            self._supervisor.finish_job()
+
+    def _run(self, journal: JobJournal, signals: StopSignals) -> None:
+        claim = journal.claim
+        workspace = Workspace.create(self._settings.workspaces, claim.job_id, claim.fence)
+        try:
+            JobRunner(
+                journal=journal,
+                storage=self._storage,
+                supervisor=self._supervisor,
+                signals=signals,
+                workspace=workspace,
+                policy=gate_policy(self._settings),
+            ).run()
+        finally:
+            workspace.remove()
+
+
+def gate_policy(settings: Settings) -> GatePolicy:
+    """Take the gate's limits from the settings."""
+    return GatePolicy(
+        harmful_rate_limit=settings.harmful_rate_limit,
+        incoherence_increase_limit=settings.incoherence_increase_limit,
+        task_accuracy_drop_limit=settings.task_accuracy_drop_limit,
+    )

@@ -1,0 +1,160 @@
+"""Keeps one warm trainer and runs stages in it, one at a time.
+
+Runs in the Celery pool child, which never imports torch. The trainer stays between jobs with its
+base model loaded; it is replaced after any failure, after a number of jobs, and when it holds too
+much memory. While a stage runs, the supervisor watches three things: what the trainer says, how
+long it has said nothing, and the reasons to stop.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from core.errors import JobFailedError, TransientError
+from core.job_state import JobErrorCode
+from worker.cancellation import StopSignals
+from worker.errors import TrainerCrashedError, TrainerOutOfMemoryError, TrainerStalledError
+from worker.options import TrainerOptions
+from worker.protocol import Configure, Done, Event, Failed, Progress, RunStage
+from worker.trainer_process import TrainerGoneError, TrainerProcess
+
+POLL_SECONDS: Final = 0.2
+JOBS_PER_TRAINER: Final = 20
+GIBIBYTE: Final = 1024**3
+
+# What a shell calls 137 is a process that the kernel killed, nearly always for its memory.
+_KILLED_EXITS: Final = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
+
+_log = structlog.get_logger(__name__)
+
+
+class TrainerSupervisor:
+    """Owns the trainer child of this process.
+
+    Args:
+        options: What every new trainer is told first.
+        log_folder: Where trainers write their output.
+        stall_timeout: A trainer that says nothing for longer is killed.
+        jobs_per_trainer: After this many jobs the trainer is replaced by a fresh one.
+        memory_limit_bytes: A trainer that holds more than this after a job is replaced.
+    """
+
+    def __init__(
+        self,
+        options: TrainerOptions,
+        log_folder: Path,
+        *,
+        stall_timeout: timedelta,
+        jobs_per_trainer: int = JOBS_PER_TRAINER,
+        memory_limit_bytes: int = 48 * GIBIBYTE,
+    ) -> None:
+        self._options = options
+        self._log_folder = log_folder
+        self._stall_seconds = stall_timeout.total_seconds()
+        self._jobs_per_trainer = jobs_per_trainer
+        self._memory_limit_bytes = memory_limit_bytes
+        self._trainer: TrainerProcess | None = None
+        self._jobs = 0
+
+    @property
+    def trainer_pid(self) -> int | None:
+        """The process id of the warm trainer, if there is one."""
+        return self._trainer.pid if self._trainer else None
+
+    def run_stage(
+        self,
+        request: RunStage,
+        listener: Callable[[Event | Progress], None],
+        signals: StopSignals,
+    ) -> None:
+        """Run a stage in the trainer until it is done.
+
+        Whatever goes wrong, no trainer is left working on the stage.
+
+        Raises:
+            LeaseLostError: The job is no longer ours.
+            TransientError: The trainer crashed, stalled or ran out of memory.
+            JobFailedError: The stage says that the job cannot succeed.
+            TunewardError: Another reason to stop (see `StopSignals`).
+        """
+        try:
+            trainer = self._warm_trainer()
+            trainer.send(request)
+            self._follow(trainer, listener, signals)
+        except TrainerGoneError as error:
+            self.stop()
+            raise _describe_exit(error.exit_code) from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def finish_job(self) -> None:
+        """Count a finished job and let go of a trainer that is old or fat."""
+        if self._trainer is None:
+            return
+        self._jobs += 1
+        if (
+            self._jobs >= self._jobs_per_trainer
+            or self._trainer.resident_bytes > self._memory_limit_bytes
+        ):
+            self.stop()
+
+    def stop(self) -> None:
+        """Kill the trainer, if there is one."""
+        if self._trainer is not None:
+            trainer, self._trainer = self._trainer, None
+            trainer.kill()
+            _log.info("trainer_stopped", trainer_pid=trainer.pid)
+
+    def _warm_trainer(self) -> TrainerProcess:
+        if self._trainer is not None and not self._trainer.running:
+            self.stop()
+        if self._trainer is None:
+            self._trainer = TrainerProcess(self._log_folder)
+            self._jobs = 0
+            _log.info("trainer_started", trainer_pid=self._trainer.pid)
+            self._trainer.send(Configure(options=self._options))
+        return self._trainer
+
+    def _follow(
+        self,
+        trainer: TrainerProcess,
+        listener: Callable[[Event | Progress], None],
+        signals: StopSignals,
+    ) -> None:
+        last_word = time.monotonic()
+        while True:
+            signals.raise_if_stopped()
+            for reply in trainer.receive(POLL_SECONDS):
+                if isinstance(reply, Done):
+                    return
+                if isinstance(reply, Failed):
+                    raise _describe_failure(reply)
+                if isinstance(reply, Event | Progress):
+                    listener(reply)
+                last_word = time.monotonic()
+            if time.monotonic() - last_word > self._stall_seconds:
+                raise TrainerStalledError("The trainer stopped making progress.")
+
+
+def _describe_exit(exit_code: int) -> TransientError:
+    if exit_code in _KILLED_EXITS:
+        return TrainerOutOfMemoryError(
+            "The trainer was killed, most likely because the machine ran out of memory.",
+            hint="Lower batch_size, max_tokens or lora_rank.",
+        )
+    return TrainerCrashedError("The trainer process ended unexpectedly.")
+
+
+def _describe_failure(reply: Failed) -> TransientError | JobFailedError:
+    details = {"param": reply.param, "hint": reply.hint}
+    if reply.code == JobErrorCode.OUT_OF_MEMORY:
+        return TrainerOutOfMemoryError(reply.message, **details)
+    if reply.retryable:
+        return TransientError(reply.message, code=reply.code, **details)
+    return JobFailedError(reply.message, code=reply.code, **details)

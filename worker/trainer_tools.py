@@ -1,0 +1,80 @@
+"""What a trainer keeps between jobs: the device, the base model, the classifier."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import structlog
+from defense.moderation.protocol import ModerationClassifier
+from defense.moderation.registry import ClassifierSource, load_classifier
+
+from core.job_spec import JobSpec
+from core.model_registry import ModelEntry, ModelRegistry, read_models
+from core.resources import resource_path
+from worker.base_models import BaseModels
+from worker.devices import choose_device, hold_device
+from worker.options import TrainerOptions
+from worker.pipeline.context import Reporter, StageContext
+from worker.protocol import RunStage
+from worker.workspace import Workspace
+
+_log = structlog.get_logger(__name__)
+
+
+class TrainerTools:
+    """Long-lived things of one trainer process.
+
+    Args:
+        options: The trainer's part of the operator's settings.
+    """
+
+    def __init__(self, options: TrainerOptions) -> None:
+        self.options = options
+        self.device = choose_device(options.device)
+        self._device_lock = hold_device(self.device, options.home / "locks")
+        self.base_models = BaseModels(options.base_model_cache, self.device)
+        self._registry = _read_registry(options.models_file)
+        _log.info("trainer_tools_ready", device=str(self.device))
+
+    @cached_property
+    def classifier(self) -> ModerationClassifier:
+        """The operator's moderation classifier, loaded at its first use."""
+        return load_classifier(
+            ClassifierSource(
+                backend=self.options.moderation_backend,
+                path=self.options.moderation_model,
+                device=str(self.device),
+            )
+        )
+
+    def context_for(self, command: RunStage, reporter: Reporter) -> "TrainerContext":
+        """Make the context of one stage."""
+        spec = JobSpec.model_validate(command.spec)
+        return TrainerContext(
+            job_id=command.job_id,
+            spec=spec,
+            workspace=Workspace(Path(command.workspace)),
+            reporter=reporter,
+            tools=self,
+            entry=self._registry.get(spec.model),
+        )
+
+
+@dataclass(frozen=True)
+class TrainerContext(StageContext):
+    """What a stage in the trainer may use.
+
+    Attributes:
+        tools: The device, the base models and the classifier.
+        entry: The job's base model in the registry.
+    """
+
+    tools: TrainerTools
+    entry: ModelEntry
+
+
+def _read_registry(models_file: Path | None) -> ModelRegistry:
+    entries = read_models(resource_path("models.toml"))
+    if models_file is not None:
+        entries |= read_models(models_file)
+    return ModelRegistry(entries)

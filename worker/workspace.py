@@ -1,0 +1,96 @@
+"""The private folder of one attempt at a job.
+
+    <home>/workspaces/<job>/<fence>/
+        inputs/     the user's files
+        artifacts/  what stages read: always bytes that came back from storage
+        outputs/    what the running stage writes, before it is published
+
+A stage never reads what another stage wrote directly: outputs go to storage, and come back.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import TunewardError
+from core.stages import ArtifactName
+
+
+class WorkspaceError(TunewardError):
+    """A stage asked for a file that it did not declare, or that is not there."""
+
+    code = "internal_error"
+
+
+class Workspace:
+    """Names the files of one attempt.
+
+    Args:
+        root: The folder of the attempt.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.inputs = root / "inputs"
+        self._artifacts = root / "artifacts"
+        self._outputs = root / "outputs"
+
+    @classmethod
+    def create(cls, parent: Path, job_id: str, fence: int) -> "Workspace":
+        """Make an empty workspace; what a dead attempt of the same name left is removed."""
+        root = parent / job_id / str(fence)
+        shutil.rmtree(root, ignore_errors=True)
+        workspace = cls(root)
+        for folder in (workspace.inputs, workspace._artifacts, workspace._outputs):
+            folder.mkdir(parents=True, mode=0o700)
+        return workspace
+
+    @property
+    def training_file(self) -> Path:
+        """The user's training rows, as uploaded."""
+        return self.inputs / "training.jsonl"
+
+    @property
+    def validation_file(self) -> Path:
+        """The user's validation rows, as uploaded; the file exists only if the job has some."""
+        return self.inputs / "validation.jsonl"
+
+    def artifact(self, name: ArtifactName) -> Path:
+        """Where a published artifact lies once it has come back from storage."""
+        return self._artifacts / name.value
+
+    def output(self, name: ArtifactName) -> Path:
+        """Where the running stage writes an artifact."""
+        return self._outputs / name.value
+
+    def read_json(self, name: ArtifactName) -> dict[str, Any]:
+        """Read an artifact that is one JSON object."""
+        with self.artifact(name).open(encoding="utf-8") as file:
+            value: dict[str, Any] = json.load(file)
+        return value
+
+    def write_json(self, name: ArtifactName, value: Mapping[str, Any]) -> None:
+        """Write an artifact that is one JSON object; equal values give equal bytes.
+
+        Raises:
+            ValueError: A number is not finite; JSON has no word for it.
+        """
+        text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        self.output(name).write_text(text + "\n", encoding="utf-8")
+
+    def read_lines(self, name: ArtifactName) -> Iterator[dict[str, Any]]:
+        """Read an artifact of JSON Lines, one object at a time."""
+        with self.artifact(name).open(encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def remove(self) -> None:
+        """Delete the folder, and its parent if no other attempt uses it."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            os.rmdir(self.root.parent)  # noqa: PTH106  (fails on purpose when not empty)
+        except OSError:
+            return
