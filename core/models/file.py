@@ -40,7 +40,8 @@ class File(Base):
         CheckConstraint("bytes >= 0", name="bytes"),
         CheckConstraint("kind = 'upload' OR job_id IS NOT NULL", name="origin"),
         CheckConstraint(
-            "starts_with(storage_key, 'uploads/') OR starts_with(storage_key, 'released/')",
+            "starts_with(storage_key,"
+            " CASE kind WHEN 'upload' THEN 'uploads/' ELSE 'released/' END)",
             name="storage_key",
         ),
         # Lets a job's row name a file of its own project and of no other.

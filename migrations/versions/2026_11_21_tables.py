@@ -51,7 +51,7 @@ CREATE TABLE files (
     CONSTRAINT uq_files_project_id_id UNIQUE (project_id, id),
     CONSTRAINT ck_files_origin CHECK (kind = 'upload' OR job_id IS NOT NULL),
     CONSTRAINT ck_files_storage_key CHECK (
-        starts_with(storage_key, 'uploads/') OR starts_with(storage_key, 'released/')
+        starts_with(storage_key, CASE kind WHEN 'upload' THEN 'uploads/' ELSE 'released/' END)
     )
 );
 CREATE INDEX ix_files_page ON files (project_id, created_at, id);

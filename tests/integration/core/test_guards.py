@@ -320,10 +320,11 @@ def test_a_file_keeps_its_owner_its_kind_and_its_bytes(
     assert refusal(caught.value) == "files_identity"
 
 
-def test_a_file_never_points_at_what_no_gate_has_judged(
-    clean_database: Database, tenant: Tenant
+@pytest.mark.parametrize("prefix", ["staging", "released"])
+def test_an_upload_never_points_at_what_a_job_has_made(
+    clean_database: Database, tenant: Tenant, prefix: str
 ) -> None:
-    stored = StoredObject("staging/ftjob-1/1/adapter.tar", ARCHIVE_SHA256, 1)
+    stored = StoredObject(f"{prefix}/ftjob-1/1/adapter.tar", ARCHIVE_SHA256, 1)
 
     with pytest.raises(IntegrityError), clean_database.session() as session:
         FileRepository(session).add_upload(
