@@ -42,6 +42,7 @@ class TrainerSupervisor:
         stall_timeout: A trainer that says nothing for longer is killed.
         jobs_per_trainer: After this many jobs the trainer is replaced by a fresh one.
         memory_limit_bytes: A trainer that holds more than this after a job is replaced.
+        start: Starts a trainer that logs into a folder.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class TrainerSupervisor:
         stall_timeout: timedelta,
         jobs_per_trainer: int = JOBS_PER_TRAINER,
         memory_limit_bytes: int = 48 * GIBIBYTE,
+        start: Callable[[Path], TrainerProcess] = TrainerProcess,
     ) -> None:
         self._options = options
         self._log_folder = log_folder
         self._stall_seconds = stall_timeout.total_seconds()
         self._jobs_per_trainer = jobs_per_trainer
         self._memory_limit_bytes = memory_limit_bytes
+        self._start = start
         self._trainer: TrainerProcess | None = None
         self._jobs = 0
 
@@ -115,7 +118,7 @@ class TrainerSupervisor:
         if self._trainer is not None and not self._trainer.running:
             self.stop()
         if self._trainer is None:
-            self._trainer = TrainerProcess(self._log_folder)
+            self._trainer = self._start(self._log_folder)
             self._jobs = 0
             _log.info("trainer_started", trainer_pid=self._trainer.pid)
             self._trainer.send(Configure(options=self._options))

@@ -82,13 +82,14 @@ class TrainerProcess:
 
     Args:
         log_folder: Where its output goes; old logs there are removed.
+        module: The program; another one in tests.
     """
 
-    def __init__(self, log_folder: Path) -> None:
+    def __init__(self, log_folder: Path, module: str = "worker.trainer") -> None:
         commands_read, self._commands = os.pipe()
         self._replies, replies_write = os.pipe()
         command = [
-            sys.executable, "-P", "-m", "worker.trainer",
+            sys.executable, "-P", "-m", module,
             "--parent", str(os.getpid()),
             "--commands", str(commands_read),
             "--replies", str(replies_write),

@@ -1,0 +1,57 @@
+"""A trainer that does what the job id says: speak, stall, crash or be killed."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+from worker.process_group import die_with_parent
+from worker.protocol import (
+    COMMANDS,
+    Alive,
+    Configure,
+    Done,
+    Event,
+    Failed,
+    LineBuffer,
+    Progress,
+    encode,
+    write_all,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--parent", "--commands", "--replies"):
+        parser.add_argument(name, type=int, required=True)
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent)
+    lines = LineBuffer()
+    while data := os.read(arguments.commands, 1 << 16):
+        for line in lines.feed(data):
+            command = COMMANDS.validate_json(line)
+            if not isinstance(command, Configure):
+                behave(command.job_id, arguments.replies)
+
+
+def behave(wish: str, replies: int) -> None:
+    if wish == "stall":
+        time.sleep(600)
+    if wish == "crash":
+        sys.exit(3)
+    if wish == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if wish == "talk":
+        write_all(replies, encode(Event(message="hello", data={"step": 1})))
+        write_all(replies, encode(Progress(step=1, total_steps=2)) + encode(Alive()))
+    if wish.startswith("fail:"):
+        _, code, retryable = wish.split(":")
+        failed = Failed(code=code, message="No.", retryable=retryable == "retry")
+        write_all(replies, encode(failed))
+        return
+    write_all(replies, encode(Done()))
+
+
+if __name__ == "__main__":
+    main()

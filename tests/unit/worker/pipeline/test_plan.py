@@ -1,0 +1,31 @@
+"""The plan's table and the stage modules say the same, and the order works."""
+
+from importlib import import_module
+
+import pytest
+
+from core.stages import ArtifactName, Stage
+from worker.pipeline.plan import PLAN, PlannedStage
+
+
+def test_the_plan_holds_every_stage_once_in_order() -> None:
+    assert [stage.name for stage in PLAN] == list(Stage)
+
+
+@pytest.mark.parametrize("stage", PLAN, ids=lambda stage: stage.name.value)
+def test_the_table_agrees_with_the_module(stage: PlannedStage) -> None:
+    module = import_module(f"worker.pipeline.stages.{stage.name.value}")
+
+    assert (stage.name, stage.reads, stage.writes) == (module.NAME, module.READS, module.WRITES)
+
+
+def test_a_stage_reads_only_what_an_earlier_one_writes() -> None:
+    written: set[ArtifactName] = set()
+    for stage in PLAN:
+        assert set(stage.reads) <= written
+        assert written.isdisjoint(stage.writes)
+        written |= set(stage.writes)
+
+
+def test_every_artifact_is_written_by_some_stage() -> None:
+    assert {name for stage in PLAN for name in stage.writes} == set(ArtifactName)
