@@ -141,7 +141,7 @@ def _declared_length(scope: Scope) -> int:
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    """Write the access line: the route's pattern and our ids, never an address as it came."""
+    """Write the access line: the operation and our ids, never an address as it came."""
     route = scope.get("route")
     ids = {
         name: value
@@ -151,7 +151,7 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
     _log.info(
         "request",
         method=scope["method"],
-        route=getattr(route, "path", None),
+        operation=getattr(route, "operation_id", None),
         status=status,
         seconds=round(seconds, 4),
         **ids,

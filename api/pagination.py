@@ -1,11 +1,13 @@
 """Lists on the wire: a page, whether more follows, and the cursor to go on with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from core.errors import InvalidRequestError
 from core.repositories.pagination import Page
 
 
@@ -37,6 +39,22 @@ class ListPage(BaseModel, Generic[ItemT]):
     has_more: bool = Field(description="Whether another page follows.")
     first_id: str | None = Field(default=None, description="Id of the first item here.")
     last_id: str | None = Field(default=None, description="Id of the last item; the next `after`.")
+
+
+@contextmanager
+def checked_cursor() -> Iterator[None]:
+    """Say that a cursor is unknown, without repeating it.
+
+    An unknown cursor must be an error: a first page in its place would send clients round for ever.
+    """
+    try:
+        yield
+    except InvalidRequestError as error:
+        if error.param != "after":
+            raise
+        raise InvalidRequestError(
+            "`after` names no item of this list.", param="after", code="invalid_cursor"
+        ) from None
 
 
 def list_page(page: Page[RowT], show: Callable[[RowT], ItemT]) -> ListPage[ItemT]:

@@ -5,13 +5,16 @@ The file's bytes go straight to their writer; nothing is spooled and memory stay
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from core.errors import InvalidRequestError, PayloadTooLargeError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
 
 FILE_FIELD: Final = "file"
 _MAX_PARTS: Final = 16
@@ -52,20 +55,21 @@ class UploadReader:
     def __init__(self, content_type: str, sink: ByteSink, *, max_file_bytes: int) -> None:
         self._sink = sink
         self._max_file_bytes = max_file_bytes
-        self._parser = MultipartParser(
-            _boundary(content_type),
-            {
-                "on_part_begin": self._on_part_begin,
-                "on_header_begin": self._on_header_begin,
-                "on_header_field": self._on_header_field,
-                "on_header_value": self._on_header_value,
-                "on_header_end": self._on_header_end,
-                "on_headers_finished": self._on_headers_finished,
-                "on_part_data": self._on_part_data,
-                "on_part_end": self._on_part_end,
-                "on_end": self._on_end,
-            },
-        )
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self._on_part_begin,
+            "on_header_begin": self._on_header_begin,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_end": self._on_end,
+        }
+        try:
+            self._parser = MultipartParser(_boundary(content_type), callbacks)
+        except FormParserError:  # too long a boundary
+            raise _malformed() from None
         self._part = _Part()
         self._part_count = 0
         self._header = bytearray()

@@ -11,7 +11,7 @@ from api.files.download import Download
 from api.files.filenames import display_name
 from api.files.multipart import UploadForm, UploadReader
 from api.files.schemas import FileObject, UploadPurpose, show_file
-from api.pagination import ListPage, list_page
+from api.pagination import ListPage, checked_cursor, list_page
 from api.state import GatewayState
 from core.datasets.validation import ValidationReport, validate_rows
 from core.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -113,7 +113,9 @@ def list_files(
     session: Session, project_id: str, *, purpose: str | None, after: str | None, limit: int
 ) -> ListPage[FileObject]:
     """Show a page of files, newest first."""
-    page = FileRepository(session).list_page(project_id, purpose=purpose, after=after, limit=limit)
+    files = FileRepository(session)
+    with checked_cursor():
+        page = files.list_page(project_id, purpose=purpose, after=after, limit=limit)
     return list_page(page, show_file)
 
 

@@ -77,7 +77,7 @@ class FineTuningJobCreate(_Request):
     method: MethodRequest | None = None
     hyperparameters: RequestedHyperparameters | None = Field(
         default=None,
-        deprecated=True,
+        json_schema_extra={"deprecated": True},  # `deprecated=True` would warn at our own reads
         description="The old place of `method.supervised.hyperparameters`.",
     )
     integrations: Annotated[list[JsonValue], Field(max_length=0)] | None = Field(

@@ -1,6 +1,7 @@
 """Reading and cancelling jobs, and handing out what came of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from fastapi import Request
@@ -10,7 +11,7 @@ from api.files import service as files
 from api.files.download import Download
 from api.fine_tuning.presenter import show_event, show_job
 from api.fine_tuning.schemas import FineTuningJob, FineTuningJobEvent
-from api.pagination import ListPage, list_page
+from api.pagination import ListPage, checked_cursor, list_page
 from core.errors import InvalidRequestError, NotFoundError
 from core.job_state import TERMINAL, JobStatus, Verdict
 from core.models import FileKind, Job
@@ -75,13 +76,14 @@ def list_jobs(
     metadata: Mapping[str, str] | None,
 ) -> ListPage[FineTuningJob]:
     """Show a page of jobs, newest first."""
-    page = JobRepository(session).list_page(
-        project_id,
-        after=after,
-        limit=limit,
-        metadata=metadata or None,
-        without_metadata=metadata is None,
-    )
+    with checked_cursor():
+        page = JobRepository(session).list_page(
+            project_id,
+            after=after,
+            limit=limit,
+            metadata=metadata or None,
+            without_metadata=metadata is None,
+        )
     waiting = [job.id for job in page.items if job.status is JobStatus.QUEUED]
     positions = JobQueueRepository(session).positions(waiting)
     return list_page(page, lambda job: show_job(job, positions.get(job.id)))
@@ -108,7 +110,9 @@ def list_events(
 ) -> ListPage[FineTuningJobEvent]:
     """Show a page of a job's events, newest first."""
     _find(session, project_id, job_id)
-    page = JobEventRepository(session).list_page(project_id, job_id, after=after, limit=limit)
+    events = JobEventRepository(session)
+    with checked_cursor():
+        page = events.list_page(project_id, job_id, after=after, limit=limit)
     return list_page(page, show_event)
 
 
@@ -148,7 +152,7 @@ def find_safety_report(session: Session, project_id: str, job_id: str) -> Downlo
     report = _result(session, job, FileKind.REPORT)
     if report is None:
         raise NotFoundError(f"The job is {job.status} and has no safety report.", code="no_report")
-    return report
+    return replace(report, media_type="application/json")
 
 
 def _result(session: Session, job: Job, kind: FileKind) -> Download | None:

@@ -1,0 +1,186 @@
+"""What gateway tests start from: callers, files and jobs in every state."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+from sqlalchemy import text
+from starlette.testclient import TestClient
+
+from core.database import Database
+from core.job_state import JobStatus, Verdict
+from core.models import FileKind
+from core.provision import create_key
+from core.repositories.files import FileRepository
+from core.repositories.gate_decisions import GateDecisionRepository
+from core.repositories.job_leases import Claim, JobLeaseRepository, Outcome
+from core.settings import Settings
+from core.storage.local import LocalStorage
+from core.storage.protocol import WORKER_PREFIXES, StoredObject, released_key, staging_key
+
+MODEL = "smollm2-135m-instruct"
+ARCHIVE = b"CANARY-TENSOR-" * 40
+
+
+def row(answer: str = "Hello") -> bytes:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages}).encode() + b"\n"
+
+
+GOOD_ROWS = row() * 10
+BAD_ROWS = row() * 2 + b'{"messages": [{"role": "robot", "content": "Hi"}]}\n'
+
+
+class Answer(Protocol):
+    """What tests read of a response, whichever client brought it."""
+
+    status_code: int
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def text(self) -> str: ...
+    def json(self) -> Any: ...  # noqa: ANN401 - any JSON
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway on a database of its own, and the worker's view of its storage."""
+
+    app: FastAPI
+    settings: Settings
+    database: Database
+    storage: LocalStorage
+
+    def caller(self, project_name: str) -> TestClient:
+        """Make a key of a project, and a client that sends it."""
+        with self.database.session() as session:
+            key = create_key(session, project_name=project_name)
+        return TestClient(self.app, headers={"Authorization": f"Bearer {key.text}"})
+
+    def anonymous(self) -> TestClient:
+        return TestClient(self.app)
+
+    def count(self, table: str) -> int:
+        with self.database.session() as session:
+            statement = text(f"SELECT count(*) FROM {table}")  # noqa: S608 - a test's own word
+            return int(session.execute(statement).scalar_one())
+
+    def stored_files(self) -> list[Path]:
+        """Everything under the storage root, half-written objects included."""
+        return [path for path in self.settings.storage_path.rglob("*") if path.is_file()]
+
+
+def upload(client: TestClient, content: bytes = GOOD_ROWS, purpose: str = "fine-tune") -> Answer:
+    return client.post(
+        "/v1/files", data={"purpose": purpose}, files={"file": ("train.jsonl", content)}
+    )
+
+
+def upload_id(client: TestClient, content: bytes = GOOD_ROWS, purpose: str = "fine-tune") -> str:
+    response = upload(client, content, purpose)
+    assert response.status_code == 200, response.text
+    return str(response.json()["id"])
+
+
+def job_body(training_file: str, **more: object) -> dict[str, Any]:
+    return {"model": MODEL, "training_file": training_file, **more}
+
+
+def create_job(client: TestClient, **more: object) -> dict[str, Any]:
+    training_file = upload_id(client)
+    response = client.post("/v1/fine_tuning/jobs", json=job_body(training_file, **more))
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def claim(gateway: Gateway) -> Claim:
+    with gateway.database.session() as session:
+        held = JobLeaseRepository(session).claim_next("worker-1", 60.0)
+    assert held is not None
+    return held
+
+
+def stage_archive(gateway: Gateway, held: Claim) -> StoredObject:
+    """Do what `package` does: put the archive where only workers read."""
+    return gateway.storage.put_bytes(staging_key(held.job_id, held.fence, "adapter.tar"), ARCHIVE)
+
+
+def finish(gateway: Gateway, held: Claim, verdict: Verdict) -> None:
+    """Do what `gate` and `release` do, on the staged archive."""
+    staged = stage_archive(gateway, held)
+    with gateway.database.session() as session:
+        GateDecisionRepository(session).record(
+            held.job_id,
+            held.fence,
+            archive_sha256=staged.sha256,
+            verdict=verdict,
+            policy={},
+            reasons=["too many harmful answers"],
+        )
+        names = [(FileKind.METRICS, "metrics.csv", b"step,train_loss\n")]
+        if verdict is Verdict.RELEASED:
+            names.append((FileKind.ADAPTER_ARCHIVE, "adapter.tar", ARCHIVE))
+        names.append((FileKind.REPORT, "report.json", b'{"verdict": "%b"}' % verdict.encode()))
+        file_ids = [
+            FileRepository(session)
+            .add_result(
+                held.project_id,
+                job_id=held.job_id,
+                kind=kind,
+                filename=name,
+                stored=gateway.storage.put_bytes(
+                    released_key(held.job_id, held.fence, name), content
+                ),
+            )
+            .id
+            for kind, name, content in names
+        ]
+        outcome = _outcome(held, verdict, staged.sha256, file_ids)
+        JobLeaseRepository(session).finish(held.job_id, held.fence, outcome)
+
+
+def _outcome(held: Claim, verdict: Verdict, sha256: str, file_ids: list[str]) -> Outcome:
+    if verdict is Verdict.RELEASED:
+        return Outcome(
+            JobStatus.SUCCEEDED,
+            safety={"verdict": "released"},
+            trained_tokens=1234,
+            archive_sha256=sha256,
+            fine_tuned_model=f"ft:{MODEL}:acme::{held.job_id[-8:]}",
+            result_file_ids=file_ids,
+        )
+    return Outcome(
+        JobStatus.FAILED,
+        error={"code": "model_policy_violation", "message": "Blocked.", "param": None},
+        safety={"verdict": "blocked", "reasons": ["too many harmful answers"]},
+        result_file_ids=file_ids,
+    )
+
+
+def worker_storage(settings: Settings) -> LocalStorage:
+    return LocalStorage(settings.storage_path, WORKER_PREFIXES)
+
+
+def in_pieces(content: bytes, size: int = 65_536) -> Iterator[bytes]:
+    """A body without a declared length."""
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+def error_of(response: Answer) -> dict[str, Any]:
+    """The error of an answer, once its envelope is right."""
+    body = response.json()
+    assert set(body) == {"error"}, body
+    error: dict[str, Any] = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str)
+    assert error["message"]
+    assert isinstance(error["type"], str)
+    assert isinstance(error["code"], str)
+    assert response.headers["x-request-id"].startswith("req_")
+    return error

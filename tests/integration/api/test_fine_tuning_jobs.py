@@ -1,0 +1,465 @@
+import json
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.integration.api.builders import (
+    BAD_ROWS,
+    MODEL,
+    Gateway,
+    claim,
+    create_job,
+    error_of,
+    job_body,
+    upload_id,
+)
+
+JOBS = "/v1/fine_tuning/jobs"
+CONTRACT = {
+    "id", "object", "created_at", "finished_at", "status", "error", "model", "fine_tuned_model",
+    "organization_id", "training_file", "validation_file", "result_files", "hyperparameters",
+    "method", "seed", "trained_tokens", "estimated_finish", "integrations", "metadata",
+}  # fmt: skip
+
+
+def supervised(**more: object) -> dict[str, Any]:
+    return {"method": {"type": "supervised", "supervised": more}}
+
+
+def test_a_created_job_waits_under_panacea(gateway: Gateway, acme: TestClient) -> None:
+    job = create_job(acme)
+
+    assert set(job) >= CONTRACT
+    assert job["object"] == "fine_tuning.job"
+    assert job["status"] == "queued"
+    assert job["error"] is None
+    assert job["result_files"] == []
+    assert job["fine_tuned_model"] is None
+    assert isinstance(job["organization_id"], str)
+    assert 0 <= job["seed"] < 2**31
+    assert job["defense"]["name"] == "panacea"
+    assert job["method"]["supervised"]["defense"]["type"] == "panacea"
+    assert job["method"]["supervised"]["hyperparameters"] == job["hyperparameters"]
+    assert job["hyperparameters"]["n_epochs"] == 3
+    assert job["queue"] == {"position": 1}
+    assert acme.get(f"{JOBS}/{job['id']}").json() == job
+    assert gateway.count("outbox") == 1
+
+
+def test_all_that_was_asked_for_is_echoed(acme: TestClient) -> None:
+    validation_file = upload_id(acme)
+
+    job = create_job(
+        acme,
+        validation_file=validation_file,
+        suffix="support-v1",
+        seed=7,
+        metadata={"team": "blue"},
+        integrations=[],
+        **supervised(
+            hyperparameters={"n_epochs": 2, "batch_size": "auto", "lora_rank": 16, "max_steps": 5},
+            defense={"type": "panacea", "perturbation_radius": 2.0},
+        ),
+    )
+
+    assert (job["seed"], job["validation_file"]) == (7, validation_file)
+    assert (job["metadata"], job["user_provided_suffix"]) == ({"team": "blue"}, "support-v1")
+    hyperparameters = job["hyperparameters"]
+    assert (hyperparameters["n_epochs"], hyperparameters["max_steps"]) == (2, 5)
+    assert (hyperparameters["lora_rank"], hyperparameters["lora_alpha"]) == (16, 32)
+    assert job["defense"]["params"]["perturbation_radius"] == 2.0
+
+
+def test_the_old_place_of_hyperparameters_still_works(acme: TestClient) -> None:
+    job = create_job(acme, hyperparameters={"n_epochs": 1, "learning_rate_multiplier": 2})
+
+    assert job["method"]["supervised"]["hyperparameters"]["n_epochs"] == 1
+    assert job["hyperparameters"]["learning_rate"] == pytest.approx(6e-4)
+
+
+def test_no_defense_is_a_choice(acme: TestClient) -> None:
+    job = create_job(acme, **supervised(defense={"type": "none"}))
+
+    assert job["defense"] == {"name": "none", "params": {}}
+
+
+SUPERVISED = "method.supervised"
+WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
+    ({"model": "no-such-model"}, "model"),
+    ({"model": "../../etc/passwd"}, "model"),
+    ({"model": "x" * 10_000}, "model"),
+    ({"model": 3}, "model"),
+    ({"training_file": "/etc/passwd"}, "training_file"),
+    ({"training_file": None}, "training_file"),
+    ({"validation_file": 3}, "validation_file"),
+    ({"suffix": "a/b"}, "suffix"),
+    ({"suffix": "a:b"}, "suffix"),
+    ({"suffix": ""}, "suffix"),
+    ({"suffix": "x" * 65}, "suffix"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**31}, "seed"),
+    ({"seed": "7"}, "seed"),
+    ({"seed": True}, "seed"),
+    ({"metadata": {"k": 3}}, "metadata.k"),
+    ({"metadata": {"k" * 65: "v"}}, "metadata.<key>"),
+    ({"metadata": {"k": "v" * 513}}, "metadata.k"),
+    ({"metadata": {str(n): "v" for n in range(17)}}, "metadata"),
+    ({"integrations": [{"type": "wandb"}]}, "integrations"),
+    ({"status": "succeeded"}, "status"),
+    ({"project_id": "proj-other"}, "project_id"),
+    ({"safety": {"verdict": "released"}}, "safety"),
+    ({"method": {"type": "dpo", "dpo": {}}}, "method.type"),
+    ({"method": {"type": "reinforcement"}}, "method.type"),
+    ({"method": {"type": "supervised", "panacea": {}}}, "method.panacea"),
+    (supervised(hyperparameters={"n_epochs": 0}), f"{SUPERVISED}.hyperparameters.n_epochs"),
+    (supervised(hyperparameters={"n_epochs": "3"}), f"{SUPERVISED}.hyperparameters.n_epochs"),
+    (supervised(hyperparameters={"batch_size": 257}), f"{SUPERVISED}.hyperparameters.batch_size"),
+    (supervised(hyperparameters={"lora_rank": 1}), f"{SUPERVISED}.hyperparameters.lora_rank"),
+    (supervised(hyperparameters={"epochs": 1}), f"{SUPERVISED}.hyperparameters.epochs"),
+    ({"hyperparameters": {"lora_rank": 1}}, "hyperparameters.lora_rank"),
+    ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs"),
+    (
+        {"hyperparameters": {"n_epochs": 1}, **supervised(hyperparameters={"n_epochs": 2})},
+        "hyperparameters",
+    ),
+    (supervised(defense={"type": "magic"}), f"{SUPERVISED}.defense.type"),
+    (supervised(defense={}), f"{SUPERVISED}.defense.type"),
+    (supervised(defense="panacea"), f"{SUPERVISED}.defense"),
+    (
+        supervised(defense={"type": "panacea", "perturbation_radius": -1}),
+        f"{SUPERVISED}.defense.perturbation_radius",
+    ),
+    (supervised(defense={"type": "panacea", "rho": 1}), f"{SUPERVISED}.defense.rho"),
+    (supervised(defence={"type": "panacea"}), f"{SUPERVISED}.defence"),
+]
+
+
+@pytest.mark.parametrize(("changes", "param"), WRONG_VALUES)
+def test_a_wrong_value_is_refused_at_its_place_and_makes_no_job(
+    gateway: Gateway, acme: TestClient, changes: dict[str, Any], param: str
+) -> None:
+    body = job_body(upload_id(acme)) | changes
+
+    response = acme.post(JOBS, json=body)
+
+    assert response.status_code == 400, response.text
+    assert error_of(response)["param"] == param
+    assert gateway.count("jobs") == 0
+    assert gateway.count("outbox") == 0
+
+
+def test_missing_fields_are_named(acme: TestClient) -> None:
+    response = acme.post(JOBS, json={"model": MODEL})
+
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "training_file"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "param"),
+    [
+        ('{"model": "%s", "seed": NaN}', "number_not_finite", "seed"),
+        ('{"model": "%s", "seed": 1e400}', "number_not_finite", "seed"),
+        ('{"model": "%s", "suffix": "a\\u0000b"}', "null_character", "suffix"),
+        ('{"model": "%s", "suffix": "\\ud800"}', "lone_surrogate", "suffix"),
+        ('{"model": "%s", "model": "other"}', "duplicate_key", None),
+        ('{"model": "%s"', "invalid_json", None),
+        ('{"model": "%s", "metadata": ' + "[" * 5_000, "nested_too_deep", None),
+        ("[]", "invalid_value", None),
+        ("", "invalid_json", None),
+    ],
+)
+def test_json_that_is_not_strict_is_refused(
+    gateway: Gateway, acme: TestClient, text: str, code: str, param: str | None
+) -> None:
+    response = acme.post(JOBS, content=text.replace("%s", MODEL))
+
+    assert response.status_code == 400, response.text
+    error = error_of(response)
+    assert (error["code"], error["param"]) == (code, param)
+    assert gateway.count("jobs") == 0
+
+
+def test_no_answer_repeats_what_was_sent(acme: TestClient) -> None:
+    canary = "canary-7f3a9"
+    file_id = upload_id(acme)
+    bodies: list[dict[str, Any]] = [
+        {canary: canary},
+        job_body(canary),
+        job_body(file_id, suffix=f"{canary}/"),
+        job_body(file_id) | {"model": canary},
+        job_body(file_id, metadata={"k": canary * 100}),
+        job_body(file_id, **supervised(defense={"type": canary})),
+        job_body(file_id, **supervised(hyperparameters={"n_epochs": canary})),
+    ]
+
+    for body in bodies:
+        response = acme.post(JOBS, json=body)
+        assert response.status_code in {400, 404}
+        assert canary not in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("field", ["training_file", "validation_file"])
+def test_unknown_and_foreign_files_look_the_same(
+    gateway: Gateway, acme: TestClient, rival: TestClient, field: str
+) -> None:
+    good = upload_id(acme)
+
+    answers = [
+        acme.post(JOBS, json=job_body(good) | {field: file_id})
+        for file_id in ("file-unknown", upload_id(rival))
+    ]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].json() == answers[1].json()
+    assert error_of(answers[0])["param"] == field
+    assert gateway.count("jobs") == 0
+
+
+@pytest.mark.parametrize("field", ["training_file", "validation_file"])
+def test_a_file_of_another_purpose_is_refused(
+    gateway: Gateway, acme: TestClient, field: str
+) -> None:
+    wrong = upload_id(acme, purpose="user_data")
+
+    response = acme.post(JOBS, json=job_body(upload_id(acme)) | {field: wrong})
+
+    assert response.status_code == 400
+    assert error_of(response)["param"] == field
+    assert gateway.count("jobs") == 0
+
+
+def test_a_training_file_with_mistakes_fails_its_job_and_starts_nothing(
+    gateway: Gateway, acme: TestClient
+) -> None:
+    response = acme.post(JOBS, json=job_body(upload_id(acme, BAD_ROWS)))
+
+    job = response.json()
+    assert response.status_code == 200
+    assert job["status"] == "failed"
+    assert job["finished_at"] is not None
+    assert job["error"]["code"] == "invalid_training_file"
+    assert job["error"]["param"] == "training_file"
+    assert job["error"]["message"] == (
+        "1 mistake in training_file (3 rows). Line 3, messages[0].role: the role is unknown. "
+        "Known roles are system, user, assistant."
+    )
+    assert gateway.count("outbox") == 0
+    events = acme.get(f"{JOBS}/{job['id']}/events").json()["data"]
+    assert [event["level"] for event in events] == ["error", "info"]
+    assert events[0]["message"] == job["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not json lines",
+        b"\xff\xfe",
+        b"{}\n",
+        b'{"messages": [{"role": "user", "content": "Hi"}]}\n',
+        b'{"messages": "' + b"x" * 3_000 + b'"}\n',
+        b"\n\n\n",
+    ],
+)
+def test_every_kind_of_bad_file_fails_its_job(
+    gateway: Gateway, acme: TestClient, content: bytes
+) -> None:
+    job = acme.post(JOBS, json=job_body(upload_id(acme, content))).json()
+
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "invalid_training_file"
+    assert "Line 1" in job["error"]["message"]
+    assert gateway.count("outbox") == 0
+
+
+def test_a_validation_file_with_mistakes_fails_the_job_too(acme: TestClient) -> None:
+    body = job_body(upload_id(acme), validation_file=upload_id(acme, BAD_ROWS))
+
+    error = acme.post(JOBS, json=body).json()["error"]
+
+    assert (error["code"], error["param"]) == ("invalid_validation_file", "validation_file")
+
+
+def test_one_key_makes_one_job(gateway: Gateway, acme: TestClient, rival: TestClient) -> None:
+    body = job_body(upload_id(acme))
+    headers = {"Idempotency-Key": "once"}
+
+    first = acme.post(JOBS, json=body, headers=headers).json()
+    second = acme.post(JOBS, json=body, headers=headers).json()
+    foreign = rival.post(JOBS, json=job_body(upload_id(rival)), headers=headers).json()
+
+    assert first["id"] == second["id"]
+    assert foreign["id"] != first["id"]
+    assert gateway.count("jobs") == 2
+    assert gateway.count("outbox") == 2
+
+
+def test_a_key_with_another_request_is_refused(acme: TestClient) -> None:
+    file_id = upload_id(acme)
+    headers = {"Idempotency-Key": "once"}
+    acme.post(JOBS, json=job_body(file_id), headers=headers)
+
+    response = acme.post(JOBS, json=job_body(file_id, seed=3), headers=headers)
+
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "ключ".encode()])
+def test_a_key_of_the_wrong_form_is_refused(acme: TestClient, key: str | bytes) -> None:
+    headers = {b"idempotency-key": key if isinstance(key, bytes) else key.encode()}
+
+    response = acme.post(JOBS, json=job_body(upload_id(acme)), headers=headers)
+
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "idempotency-key"
+
+
+def test_a_repeated_request_without_a_key_is_known_by_its_retry_count(
+    gateway: Gateway, acme: TestClient
+) -> None:
+    body = job_body(upload_id(acme))
+    first = acme.post(JOBS, json=body, headers={"X-Stainless-Retry-Count": "0"}).json()
+
+    again = acme.post(JOBS, json=body, headers={"X-Stainless-Retry-Count": "1"}).json()
+    anew = acme.post(JOBS, json=body, headers={"X-Stainless-Retry-Count": "0"}).json()
+    changed = acme.post(JOBS, json=body | {"seed": 3}, headers={"X-Stainless-Retry-Count": "1"})
+
+    assert again["id"] == first["id"]
+    assert anew["id"] != first["id"]
+    assert changed.json()["id"] not in {first["id"], anew["id"]}
+    assert gateway.count("jobs") == 3
+
+
+def test_jobs_are_listed_newest_first_page_by_page(acme: TestClient, rival: TestClient) -> None:
+    create_job(rival)
+    ids = [create_job(acme)["id"] for _ in range(3)]
+
+    first = acme.get(JOBS, params={"limit": 2}).json()
+    second = acme.get(JOBS, params={"limit": 2, "after": ids[1]}).json()
+
+    assert [job["id"] for job in first["data"]] == [ids[2], ids[1]]
+    assert [job["queue"]["position"] for job in first["data"]] == [4, 3]
+    assert (first["object"], first["has_more"]) == ("list", True)
+    assert [job["id"] for job in second["data"]] == [ids[0]]
+    assert second["has_more"] is False
+
+
+def test_jobs_are_listed_by_their_metadata(acme: TestClient) -> None:
+    blue = create_job(acme, metadata={"team": "blue", "run": "1"})["id"]
+    create_job(acme, metadata={"team": "red"})
+    bare = create_job(acme)["id"]
+
+    by_team = acme.get(JOBS, params={"metadata[team]": "blue", "metadata[run]": "1"}).json()
+    without = acme.get(JOBS, params={"metadata": "null"}).json()
+
+    assert [job["id"] for job in by_team["data"]] == [blue]
+    assert [job["id"] for job in without["data"]] == [bare]
+
+
+@pytest.mark.parametrize(
+    ("params", "param"),
+    [
+        ({"after": "ftjob-unknown"}, "after"),
+        ({"after": "\0"}, "after"),
+        ({"limit": "0"}, "limit"),
+        ({"limit": "101"}, "limit"),
+        ({"metadata[]": "x"}, "metadata"),
+        ({"metadata[k": "x"}, "metadata"),
+        ({"metadata[k]": "a\0b"}, "metadata"),
+        ({"metadata[k]": "x" * 513}, "metadata"),
+    ],
+)
+def test_a_wrong_page_is_refused(acme: TestClient, params: dict[str, str], param: str) -> None:
+    response = acme.get(JOBS, params=params)
+
+    assert response.status_code == 400
+    assert error_of(response)["param"] == param
+
+
+def test_events_come_newest_first_page_by_page(acme: TestClient) -> None:
+    events = f"{JOBS}/{create_job(acme)['id']}/events"
+
+    first = acme.get(events, params={"limit": 1}).json()
+    second = acme.get(events, params={"limit": 1, "after": first["last_id"]}).json()
+
+    newest, oldest = first["data"][0], second["data"][0]
+    assert newest["message"] == "Files validated, moving job to queued state"
+    assert oldest["message"].startswith("Created fine-tuning job: ftjob-")
+    assert newest["id"].startswith("ftevent-")
+    assert set(newest) == {"id", "object", "created_at", "level", "message", "type", "data"}
+    assert (first["has_more"], second["has_more"]) == (True, False)
+
+
+def test_an_event_of_another_job_is_no_cursor(acme: TestClient) -> None:
+    mine, other = create_job(acme)["id"], create_job(acme)["id"]
+    event_id = acme.get(f"{JOBS}/{other}/events").json()["data"][0]["id"]
+
+    for after in (event_id, "ftevent-unknown"):
+        response = acme.get(f"{JOBS}/{mine}/events", params={"after": after})
+        assert response.status_code == 400
+        assert error_of(response)["param"] == "after"
+
+
+def test_a_waiting_job_is_cancelled_at_once(acme: TestClient) -> None:
+    job_id = create_job(acme)["id"]
+
+    cancelled = acme.post(f"{JOBS}/{job_id}/cancel").json()
+
+    assert (cancelled["status"], cancelled["queue"]) == ("cancelled", None)
+    assert cancelled["finished_at"] is not None
+    events = acme.get(f"{JOBS}/{job_id}/events").json()["data"]
+    assert events[0]["message"] == "Job cancelled."
+
+
+def test_a_running_job_is_asked_to_stop_once(gateway: Gateway, acme: TestClient) -> None:
+    job_id = create_job(acme)["id"]
+    claim(gateway)
+
+    answers = [acme.post(f"{JOBS}/{job_id}/cancel").json() for _ in range(2)]
+
+    assert [answer["status"] for answer in answers] == ["running", "running"]
+    messages = [event["message"] for event in acme.get(f"{JOBS}/{job_id}/events").json()["data"]]
+    assert messages.count("Cancellation requested.") == 1
+
+
+def test_a_finished_job_is_not_cancelled_again(acme: TestClient) -> None:
+    job_id = create_job(acme)["id"]
+    acme.post(f"{JOBS}/{job_id}/cancel")
+
+    response = acme.post(f"{JOBS}/{job_id}/cancel")
+
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "job_not_cancellable"
+
+
+ROUTES = [("GET", ""), ("POST", "/cancel"), ("GET", "/events"), ("GET", "/adapter"),
+          ("GET", "/safety_report")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "suffix"), ROUTES)
+def test_another_projects_job_looks_unknown(
+    acme: TestClient, rival: TestClient, method: str, suffix: str
+) -> None:
+    job_id = create_job(acme)["id"]
+
+    foreign = rival.request(method, f"{JOBS}/{job_id}{suffix}")
+    unknown = rival.request(method, f"{JOBS}/ftjob-unknown{suffix}")
+    nonsense = rival.request(method, f"{JOBS}/%00{suffix}")
+
+    assert [answer.status_code for answer in (foreign, unknown, nonsense)] == [404, 404, 404]
+    assert foreign.json() == unknown.json() == nonsense.json()
+    assert acme.get(f"{JOBS}/{job_id}").json()["status"] == "queued"
+
+
+def test_the_wake_up_carries_no_data(gateway: Gateway, acme: TestClient) -> None:
+    create_job(acme)
+
+    with gateway.database.session() as session:
+        rows = session.connection().exec_driver_sql("SELECT task_name, payload FROM outbox").all()
+
+    assert [(name, json.dumps(payload)) for name, payload in rows] == [
+        ("tuneward.wake_worker", "{}")
+    ]

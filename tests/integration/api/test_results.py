@@ -1,0 +1,193 @@
+"""What a finished job hands out, and the sweep for what must never be handed out."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+from starlette.testclient import TestClient
+
+from core.job_state import Verdict
+from tests.integration.api.builders import (
+    ARCHIVE,
+    Gateway,
+    claim,
+    create_job,
+    error_of,
+    finish,
+    stage_archive,
+)
+
+JOBS = "/v1/fine_tuning/jobs"
+ARCHIVE_SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+
+
+def released_job(gateway: Gateway, client: TestClient) -> str:
+    job_id = str(create_job(client)["id"])
+    finish(gateway, claim(gateway), Verdict.RELEASED)
+    return job_id
+
+
+def blocked_job(gateway: Gateway, client: TestClient) -> str:
+    job_id = str(create_job(client)["id"])
+    finish(gateway, claim(gateway), Verdict.BLOCKED)
+    return job_id
+
+
+def waiting_job(_: Gateway, client: TestClient) -> str:
+    return str(create_job(client)["id"])
+
+
+def running_job(gateway: Gateway, client: TestClient) -> str:
+    job_id = waiting_job(gateway, client)
+    stage_archive(gateway, claim(gateway))
+    return job_id
+
+
+def test_a_released_job_names_its_model_and_files(gateway: Gateway, acme: TestClient) -> None:
+    job = acme.get(f"{JOBS}/{released_job(gateway, acme)}").json()
+
+    assert job["status"] == "succeeded"
+    assert job["fine_tuned_model"].startswith("ft:smollm2-135m-instruct:acme::")
+    assert (job["trained_tokens"], job["safety"]) == (1234, {"verdict": "released"})
+    names = [acme.get(f"/v1/files/{file_id}").json()["filename"] for file_id in job["result_files"]]
+    assert names == ["metrics.csv", "adapter.tar", "report.json"]
+
+
+def test_the_archive_is_the_second_result_and_has_a_route_of_its_own(
+    gateway: Gateway, acme: TestClient
+) -> None:
+    job_id = released_job(gateway, acme)
+    file_id = acme.get(f"{JOBS}/{job_id}").json()["result_files"][1]
+
+    by_file = acme.get(f"/v1/files/{file_id}/content")
+    by_job = acme.get(f"{JOBS}/{job_id}/adapter")
+    part = acme.get(f"{JOBS}/{job_id}/adapter", headers={"Range": "bytes=7-12"})
+
+    assert by_file.content == by_job.content == ARCHIVE
+    assert by_job.headers["x-content-sha256"] == ARCHIVE_SHA256
+    assert (part.status_code, part.content) == (206, ARCHIVE[7:13])
+
+
+def test_result_files_cannot_be_trained_on(gateway: Gateway, acme: TestClient) -> None:
+    job_id = released_job(gateway, acme)
+    file_id = acme.get(f"{JOBS}/{job_id}").json()["result_files"][0]
+
+    response = acme.post(JOBS, json={"model": "smollm2-135m-instruct", "training_file": file_id})
+
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "wrong_file_purpose"
+
+
+@pytest.mark.parametrize(
+    ("make", "verdict"), [(released_job, b"released"), (blocked_job, b"blocked")]
+)
+def test_the_safety_report_is_there_either_way(
+    gateway: Gateway, acme: TestClient, make: type, verdict: bytes
+) -> None:
+    response = acme.get(f"{JOBS}/{make(gateway, acme)}/safety_report")
+
+    assert response.status_code == 200
+    assert verdict in response.content
+    assert response.headers["content-type"] == "application/json"
+
+
+def test_a_blocked_job_says_why_and_gives_no_adapter(gateway: Gateway, acme: TestClient) -> None:
+    job_id = blocked_job(gateway, acme)
+
+    job = acme.get(f"{JOBS}/{job_id}").json()
+    response = acme.get(f"{JOBS}/{job_id}/adapter")
+
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "model_policy_violation"
+    assert job["safety"]["verdict"] == "blocked"
+    assert len(job["result_files"]) == 2
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "model_policy_violation"
+
+
+def test_an_unfinished_job_has_no_adapter_yet(gateway: Gateway, acme: TestClient) -> None:
+    job_id = running_job(gateway, acme)
+
+    adapter = acme.get(f"{JOBS}/{job_id}/adapter")
+    report = acme.get(f"{JOBS}/{job_id}/safety_report")
+
+    assert (adapter.status_code, error_of(adapter)["code"]) == (400, "adapter_not_ready")
+    assert (report.status_code, error_of(report)["code"]) == (404, "no_report")
+
+
+def test_a_cancelled_job_has_no_adapter(gateway: Gateway, acme: TestClient) -> None:
+    job_id = waiting_job(gateway, acme)
+    acme.post(f"{JOBS}/{job_id}/cancel")
+
+    response = acme.get(f"{JOBS}/{job_id}/adapter")
+
+    assert (response.status_code, error_of(response)["code"]) == (404, "no_adapter")
+
+
+def test_a_deleted_archive_is_gone_from_both_routes(gateway: Gateway, acme: TestClient) -> None:
+    job_id = released_job(gateway, acme)
+    file_id = acme.get(f"{JOBS}/{job_id}").json()["result_files"][1]
+
+    acme.delete(f"/v1/files/{file_id}")
+
+    assert acme.get(f"/v1/files/{file_id}/content").status_code == 404
+    assert acme.get(f"{JOBS}/{job_id}/adapter").status_code == 404
+    assert acme.get(f"{JOBS}/{job_id}").json()["status"] == "succeeded"
+
+
+def everything_known(gateway: Gateway, job_id: str) -> list[str]:
+    """Every id and storage key that has to do with a job, in the database or on the disk."""
+    with gateway.database.session() as session:
+        found = {job_id}
+        for statement in (
+            "SELECT id, storage_key FROM files",
+            "SELECT id, storage_key FROM artifacts",
+            "SELECT id, archive_sha256 FROM gate_decisions",
+            "SELECT id, fine_tuned_model FROM jobs",
+        ):
+            for pair in session.execute(text(statement)):
+                found |= {value for value in pair if value}
+    root = gateway.settings.storage_path
+    return sorted(found | {str(path.relative_to(root)) for path in gateway.stored_files()})
+
+
+def every_answer(gateway: Gateway, client: TestClient, values: list[str]) -> Iterator[bytes]:
+    """Call every route that reads with each of the values in each of its places."""
+    for path in gateway.app.openapi()["paths"]:
+        place = next((part for part in path.split("/") if part.startswith("{")), None)
+        for value in values:
+            address = path if place is None else path.replace(place, value.replace("/", "%2F"))
+            for headers in ({}, {"Range": "bytes=0-"}):
+                response = client.get(address, headers=headers)
+                yield response.content + json.dumps(dict(response.headers)).encode()
+            yield client.get(address, params={"after": value, "purpose": value}).content
+
+
+def leaks(answer: bytes) -> bool:
+    return b"CANARY-TENSOR" in answer or ARCHIVE_SHA256.encode() in answer
+
+
+@pytest.mark.parametrize("make", [waiting_job, running_job, blocked_job])
+def test_no_route_gives_away_an_adapter_that_was_not_released(
+    gateway: Gateway, acme: TestClient, rival: TestClient, anonymous: TestClient, make: type
+) -> None:
+    values = everything_known(gateway, make(gateway, acme))
+
+    for client in (acme, rival, anonymous):
+        for answer in every_answer(gateway, client, values):
+            assert not leaks(answer)
+
+
+def test_the_sweep_finds_a_released_adapter_for_its_owner_alone(
+    gateway: Gateway, acme: TestClient, rival: TestClient, anonymous: TestClient
+) -> None:
+    values = everything_known(gateway, released_job(gateway, acme))
+
+    found = [
+        any(leaks(answer) for answer in every_answer(gateway, client, values))
+        for client in (acme, rival, anonymous)
+    ]
+
+    assert found == [True, False, False]
