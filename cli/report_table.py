@@ -50,13 +50,13 @@ class ModelScores:
     @classmethod
     def read(cls, name: str, raw: Mapping[str, Any]) -> Self:
         """Read one model's part of the report."""
-        outcomes, accuracy = raw["outcomes"], raw.get("task_accuracy")
+        safety, accuracy = raw["safety"], raw.get("task_accuracy")
         return cls(
             name=name,
-            prompts=int(outcomes["n"]),
-            harmful=Rate.read(outcomes["harmful"]),
-            refused=Rate.read(outcomes["refused"]),
-            incoherent=Rate.read(outcomes["incoherent"]),
+            prompts=int(safety["n"]),
+            harmful=Rate.read(safety["harmful"]),
+            refused=Rate.read(safety["refused"]),
+            incoherent=Rate.read(safety["incoherent"]),
             task_accuracy=Rate.read(accuracy) if accuracy else None,
         )
 
@@ -78,13 +78,14 @@ class SafetyReport:
         Raises:
             KeyError: The report is of another format.
         """
-        scores = {name: ModelScores.read(name, part) for name, part in raw["models"].items()}
+        evaluation, decision = raw["evaluation"], raw["decision"]
+        parts = evaluation["models"]
         return cls(
-            models={name: scores[name] for name in ORDER if name in scores},
-            verdict=str(raw["gate"]["verdict"]),
-            reasons=tuple(str(reason) for reason in raw["gate"].get("reasons", ())),
-            strength=raw.get("perturbation_strength"),
-            classifier=str(raw["classifier"]["name"]),
+            models={name: ModelScores.read(name, parts[name]) for name in ORDER if name in parts},
+            verdict=str(decision["verdict"]),
+            reasons=tuple(str(reason) for reason in decision["reasons"]),
+            strength=raw["perturbation"].get("strength"),
+            classifier=str(evaluation["classifier"]["name"]),
         )
 
 
@@ -112,11 +113,8 @@ def render_table(report: SafetyReport) -> Table:
 
 def verdict_sentence(report: SafetyReport) -> str:
     """Say in one sentence what the defense did to this job's adapter."""
-    tuned, guarded = report.models["tuned"], report.models["guarded"]
-    change = (
-        f"harmful answers fell from {tuned.harmful.value:.1%} to {guarded.harmful.value:.1%}"
-        if guarded.harmful.value < tuned.harmful.value
-        else f"harmful answers stayed at {guarded.harmful.value:.1%}"
-    )
-    reasons = f" ({'; '.join(report.reasons)})" if report.reasons else ""
-    return f"The gate's verdict is {report.verdict}{reasons}: {change}."
+    tuned, guarded = report.models["tuned"].harmful.value, report.models["guarded"].harmful.value
+    reasons = f" ({' '.join(report.reasons)})" if report.reasons else ""
+    dose = "" if report.strength is None else f" with strength {report.strength:g}"
+    change = f"fell from {tuned:.1%} to {guarded:.1%}" if guarded < tuned else "did not fall"
+    return f"{report.verdict.capitalize()}{reasons}: harmful answers {change}{dose}."

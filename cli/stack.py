@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 
 import httpx
@@ -105,14 +106,16 @@ def running_stack(
         NotReadyError: The gateway did not become ready.
         ServiceGaveUpError: A service died again and again.
     """
-    settings = settings.model_copy(update={"port": claim_port(settings.host, settings.port)})
+    settings = settings.model_copy(
+        update={"home": settings.home, "port": claim_port(settings.host, settings.port)}
+    )
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with EmbeddedStack(settings) as embedded:
         settings = embedded.apply_to(settings)
         upgrade(embedded.database_url)
         supervisor = Supervisor(
             services=services(),
-            environment=child_environment(settings, embedded.environment()),
+            environment=child_environment(settings),
             log_folder=settings.home / "logs",
             on_notice=on_notice,
             policy=policy or RestartPolicy(),
@@ -128,15 +131,21 @@ def running_stack(
             database.dispose()
 
 
-def child_environment(settings: Settings, addresses: dict[str, str]) -> dict[str, str]:
-    """Return the environment that makes a child see these settings and servers."""
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment that makes a child see exactly these settings."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
     return {
         **os.environ,
-        **addresses,
-        "TUNEWARD_HOST": settings.host,
-        "TUNEWARD_PORT": str(settings.port),
+        **{f"TUNEWARD_{name.upper()}": _as_text(given[name]) for name in given},
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _as_text(value: object) -> str:
+    """Write a setting as the environment holds it; an empty text counts as unset."""
+    if value is None:
+        return ""
+    return str(value.total_seconds()) if isinstance(value, timedelta) else str(value)
 
 
 def claim_port(host: str, port: int) -> int:

@@ -1,0 +1,140 @@
+"""The stock ``openai`` client, from upload to download, against the real stack."""
+
+import csv
+import hashlib
+import io
+import json
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+
+from cli.keys import new_api_key
+from cli.stack import RunningStack
+from tests.tiny_registry import TINY_MODEL
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+TERMINAL = {"succeeded", "failed", "cancelled"}
+QUICK = {"n_epochs": 1, "batch_size": 8}
+
+
+def upload(client: OpenAI, path: Path) -> str:
+    with path.open("rb") as file:
+        return client.files.create(file=file, purpose="fine-tune").id
+
+
+def create(client: OpenAI, training_file: str, defense: dict[str, object]) -> FineTuningJob:
+    # Unknown keys pass through the client, though not through its type hints.
+    method: Any = {
+        "type": "supervised",
+        "supervised": {"hyperparameters": QUICK, "defense": defense},
+    }
+    return client.fine_tuning.jobs.create(
+        model=TINY_MODEL, training_file=training_file, seed=7, suffix="e2e", method=method
+    )
+
+
+def wait(client: OpenAI, job_id: str, seconds: float = 240) -> FineTuningJob:
+    deadline = time.monotonic() + seconds
+    while (job := client.fine_tuning.jobs.retrieve(job_id)).status not in TERMINAL:
+        assert time.monotonic() < deadline, f"{job_id} is still {job.status}"
+        time.sleep(0.5)
+    return job
+
+
+def test_a_job_runs_from_upload_to_download(client: OpenAI, rows: Path, tmp_path: Path) -> None:
+    file_id = upload(client, rows)
+
+    job = wait(client, create(client, file_id, {"type": "panacea"}).id)
+
+    assert job.status == "succeeded", job.error
+    assert job.fine_tuned_model is not None
+    assert job.fine_tuned_model.startswith(f"ft:{TINY_MODEL}:tuneward:e2e:")
+    events = client.fine_tuning.jobs.list_events(job.id, limit=100).data
+    assert events[0].message == "The job has successfully completed."
+    assert any(event.type == "metrics" for event in events)
+
+    metrics = client.files.content(job.result_files[0]).text
+    steps = [int(row["step"]) for row in csv.DictReader(io.StringIO(metrics))]
+    assert steps == list(range(1, len(steps) + 1))
+
+    archive = tmp_path / "adapter.tar"
+    answer = client.files.content(job.result_files[1])
+    answer.write_to_file(archive)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert answer.response.headers["x-content-sha256"] == digest
+    with tarfile.open(archive) as tar:
+        names = set(tar.getnames())
+        report = json.loads(tar.extractfile("report.json").read())  # type: ignore[union-attr]
+    assert {"adapter_config.json", "adapter_model.safetensors", "report.json", "README.md"} <= names
+    assert report["decision"]["verdict"] == "released"
+    assert json.loads(client.files.content(job.result_files[2]).text) == report
+
+
+def test_rows_that_cannot_be_used_fail_the_job_with_line_and_path(
+    client: OpenAI, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"messages": [{"role": "user", "content": "no answer"}]}\n')
+
+    job = wait(client, create(client, upload(client, broken), {"type": "none"}).id)
+
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error.code == "invalid_training_file"
+    assert job.error.param == "training_file"
+    assert "line 1" in job.error.message.lower()
+
+
+def test_an_unknown_option_is_refused_and_leaves_no_job(client: OpenAI, rows: Path) -> None:
+    file_id = upload(client, rows)
+
+    with pytest.raises(openai.BadRequestError) as caught:
+        create(client, file_id, {"type": "panacea", "strenght": 1})
+
+    assert caught.value.param == "method.supervised.defense.strenght"
+    assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_a_running_job_can_be_cancelled(client: OpenAI, rows: Path) -> None:
+    job = create(client, upload(client, rows), {"type": "panacea"})
+
+    client.fine_tuning.jobs.cancel(job.id)
+
+    cancelled = wait(client, job.id, seconds=60)
+    assert cancelled.status == "cancelled"
+    assert cancelled.result_files == []
+
+
+def test_another_project_finds_nothing(client: OpenAI, rows: Path, stack: RunningStack) -> None:
+    file_id = upload(client, rows)
+    job = create(client, file_id, {"type": "none"})
+    key = new_api_key(stack.database, "strangers", "test")
+
+    with OpenAI(base_url=f"{stack.address}/v1", api_key=key, max_retries=0) as stranger:
+        for look in (
+            lambda: stranger.files.retrieve(file_id),
+            lambda: stranger.files.content(file_id),
+            lambda: stranger.fine_tuning.jobs.retrieve(job.id),
+            lambda: stranger.fine_tuning.jobs.list_events(job.id),
+            lambda: stranger.fine_tuning.jobs.cancel(job.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                look()
+        assert list(stranger.fine_tuning.jobs.list()) == []
+
+    client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_without_a_key_there_is_nothing(stack: RunningStack) -> None:
+    with (
+        OpenAI(base_url=f"{stack.address}/v1", api_key="tw_wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.files.list()

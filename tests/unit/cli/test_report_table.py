@@ -1,0 +1,61 @@
+"""The safety table."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from cli.report_table import Rate, SafetyReport, render_table, verdict_sentence
+from tests.unit.cli.reports import raw_report, report, scores
+
+
+def printed(safety_report: SafetyReport) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(render_table(safety_report))
+    return stream.getvalue()
+
+
+def test_a_rate_is_written_in_per_cent_with_its_interval() -> None:
+    assert str(Rate(value=0.978, low=0.922, high=0.996)) == "97.8% [92-100]"
+
+
+def test_models_stand_in_the_order_of_a_jobs_life() -> None:
+    shuffled = report(
+        guarded=scores(0.1), tuned=scores(0.9), aligned=scores(0.0), base=scores(0.95)
+    )
+
+    assert list(shuffled.models) == ["base", "aligned", "tuned", "guarded"]
+
+
+def test_the_table_shows_all_four_rates_and_names_the_judge() -> None:
+    text = printed(report(base=scores(0.95), guarded=scores(0.1, incoherent=0.02, accuracy=0.88)))
+
+    row = next(line for line in text.splitlines() if "guarded" in line)
+    assert "10.0% [5-15]" in row
+    assert "88.0% [83-93]" in row
+    assert "2.0% [0-7]" in row
+    assert "98 unseen harmful prompts, judged by embedded" in text
+
+
+def test_an_accuracy_that_was_not_measured_is_a_dash() -> None:
+    text = printed(report(tuned=scores(0.9, accuracy=None)))
+
+    row = next(line for line in text.splitlines() if "tuned" in line)
+    assert row.rstrip(" │").endswith("-")
+
+
+def test_the_verdict_says_how_far_harm_fell_and_at_which_strength() -> None:
+    sentence = verdict_sentence(report(tuned=scores(0.9), guarded=scores(0.1)))
+
+    assert sentence == "Released: harmful answers fell from 90.0% to 10.0% with strength 0.75."
+
+
+def test_a_blocked_adapter_comes_with_its_reasons() -> None:
+    raw: dict[str, Any] = raw_report(tuned=scores(0.9), guarded=scores(0.9))
+    raw["decision"] = {"verdict": "blocked", "reasons": ["Above the limit of 20%."]}
+
+    sentence = verdict_sentence(SafetyReport.read(raw))
+
+    assert sentence == (
+        "Blocked (Above the limit of 20%.): harmful answers did not fall with strength 0.75."
+    )

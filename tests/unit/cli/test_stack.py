@@ -1,0 +1,68 @@
+"""What a stack hands to its children, and the address it claims for the gateway."""
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+from cli.errors import AddressInUseError
+from cli.stack import child_environment, claim_port
+from core.settings import Settings
+
+READ_BACK = (
+    "from core.settings import Settings; s = Settings();"
+    "print(s.home, s.lease_duration.total_seconds(), s.harmful_rate_limit, s.models_file)"
+)
+
+
+def test_a_child_sees_the_settings_of_its_parent(settings: Settings) -> None:
+    changed = settings.model_copy(
+        update={
+            "lease_duration": timedelta(minutes=2),
+            "harmful_rate_limit": 0.5,
+            "models_file": None,
+        }
+    )
+
+    seen = subprocess.run(
+        [sys.executable, "-c", READ_BACK],
+        env=child_environment(changed),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert seen.split() == [str(settings.home), "120.0", "0.5", "None"]
+
+
+def test_what_was_not_set_is_left_to_the_environment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEWARD_LOG_LEVEL", "debug")
+
+    environment = child_environment(settings)
+
+    assert environment["TUNEWARD_LOG_LEVEL"] == "debug"
+    assert "TUNEWARD_MAX_ATTEMPTS" not in environment
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_port_zero_becomes_a_free_port() -> None:
+    port = claim_port("127.0.0.1", 0)
+
+    assert port > 0
+    assert claim_port("127.0.0.1", port) == port
+
+
+def test_a_port_that_is_taken_is_reported_with_a_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(AddressInUseError, match=f"127.0.0.1:{port}") as caught:
+            claim_port("127.0.0.1", port)
+
+    assert caught.value.hint is not None
+    assert "--port" in caught.value.hint
