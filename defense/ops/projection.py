@@ -17,6 +17,7 @@ from defense.protocols import Tensors
 
 _MAX_SWEEPS = 1000
 _TOLERANCE = 1e-12
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,6 @@ def _multipliers(gram: Sequence[Sequence[float]], conflicts: Sequence[float]) ->
             multipliers[index] = corrected
         if largest_change <= _TOLERANCE * max(multipliers, default=0.0):
             break
-    return multipliers
+    # What is left of a conflict that another correction removed is rounding, not a conflict.
+    rounding = _ROUNDING * max(multipliers, default=0.0)
+    return [multiplier if multiplier > rounding else 0.0 for multiplier in multipliers]

@@ -4,6 +4,10 @@ The weights at which a loss is taken are handed in as a dictionary and used in p
 own for the length of one call (`torch.func.functional_call`). Nothing is ever written into the
 model and taken out again, so its weights cannot drift or be left changed by an exception.
 
+There is no autocast: a half-precision base computes in its own precision, and PEFT computes the
+adapter's part in the adapter's float32. Autocast would round the adapter's weights to half
+precision in every pass, and with them a probe that is small next to the weights it moves.
+
 Shapes: B rows, T tokens, K columns with a supervised token, N supervised tokens, V vocabulary.
 """
 
@@ -42,13 +46,12 @@ class AdapterLoss(nn.Module):
         """
         counted_BT = batch.labels_BT[:, 1:] != IGNORED
         columns_K = counted_BT.any(dim=0).nonzero().squeeze(1)
-        with self._autocast():
-            logits_BKV = self.model(
-                input_ids=batch.input_ids_BT,
-                attention_mask=batch.attention_mask_BT,
-                logits_to_keep=columns_K,
-                use_cache=False,
-            ).logits
+        logits_BKV = self.model(
+            input_ids=batch.input_ids_BT,
+            attention_mask=batch.attention_mask_BT,
+            logits_to_keep=columns_K,
+            use_cache=False,
+        ).logits
         kept_BK = counted_BT[:, columns_K]
         logits_NV = logits_BKV[kept_BK]
         if logits_NV.dtype in (torch.bfloat16, torch.float16):
@@ -114,11 +117,6 @@ class AdapterLoss(nn.Module):
         replaced = {self._full_names[name]: weight for name, weight in weights.items()}
         loss_sum, _ = torch.func.functional_call(self, replaced, (self.batch(rows),))
         return torch.as_tensor(loss_sum)
-
-    def _autocast(self) -> torch.autocast:
-        frozen = next((p.dtype for p in self.model.parameters() if not p.requires_grad), None)
-        half = frozen in (torch.bfloat16, torch.float16)
-        return torch.autocast(self._device.type, dtype=frozen if half else None, enabled=half)
 
 
 def _finite(loss: float) -> float:
