@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from core.settings import Settings
 
+KIBIBYTE = 1024
 HEADER = """\
 # Settings
 
@@ -36,7 +37,7 @@ def _row(name: str, field: FieldInfo) -> str:
     cells = (
         f"`{prefix}{name.upper()}`",
         _type_name(field.annotation),
-        _default(field.default),
+        _default(name, field.default),
         (field.description or "").replace("|", "\\|"),
     )
     return f"| {' | '.join(cells)} |\n"
@@ -55,9 +56,12 @@ def _type_name(annotation: object) -> str:
     return names.get(typing.cast("type", annotation), getattr(annotation, "__name__", "text"))
 
 
-def _default(value: object) -> str:
+def _default(name: str, value: object) -> str:
     if value is None:
         return "unset"
+    if name.endswith("_bytes") and isinstance(value, int):
+        size = f"{value // KIBIBYTE**2} MiB" if value >= KIBIBYTE**2 else f"{value // KIBIBYTE} KiB"
+        return f"`{value}` ({size})"
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g} s"
     return f"`{value}`"

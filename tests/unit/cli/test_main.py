@@ -1,0 +1,72 @@
+"""The command line as a user types it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+
+HEAVY = ("torch", "transformers", "sqlalchemy", "fastapi", "celery", "openai", "core.settings")
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    return result.exit_code, re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+
+
+def test_help_names_every_command() -> None:
+    code, text = invoke("--help")
+
+    assert code == 0
+    for command in (
+        *("serve", "demo", "gateway", "worker", "relay", "reconciler", "migrate"),
+        *("keys", "models"),
+    ):
+        assert re.search(rf"│ {command}\s", text), command
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from cli.main import app\n"
+        "assert CliRunner().invoke(app, ['serve', '--help']).exit_code == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert loaded.strip() == "[]"
+
+
+def test_a_setting_out_of_range_is_named_as_the_variable_to_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TUNEWARD_PORT", "99999")
+
+    code, text = invoke("models", "list")
+
+    assert code == 1
+    assert "TUNEWARD_PORT: Input should be less than or equal to 65535" in text
+    assert "Traceback" not in text
+
+
+def test_the_shipped_model_is_listed() -> None:
+    code, text = invoke("models", "list")
+
+    assert code == 0
+    assert "smollm2-135m-instruct" in text
+
+
+def test_an_unknown_model_is_one_sentence_and_exit_code_one(tmp_path: Path) -> None:
+    code, text = invoke("models", "prepare", "no-such-model", "--home", str(tmp_path))
+
+    assert code == 1
+    assert "no such model" in text
+    assert "Known models: smollm2-135m-instruct" in text
