@@ -1,0 +1,1 @@
+"""Every number the project claims, as a command that measures it again."""
