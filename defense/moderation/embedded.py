@@ -1,0 +1,132 @@
+"""The built-in classifier: all-MiniLM-L6-v2 from its wheel, and a small trained head.
+
+An exchange is harmful when its prompt asks for harm or its answer does harm, and the answer does
+not decline. Answers too short to be a plan (a label, a number) go along with nothing: for them only
+the answer's own words count.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from defense.moderation.coherence import assess_coherence
+from defense.moderation.encoder import TextEncoder, packaged_encoder_folder
+from defense.moderation.head import (
+    HARMFUL_ANSWER,
+    HARMFUL_REQUEST,
+    REFUSAL,
+    WORD_SALAD,
+    file_sha256,
+    read_head,
+)
+from defense.moderation.ngrams import count_places, weigh
+from defense.moderation.protocol import (
+    BEAVERTAILS_CATEGORIES,
+    FLAGGED,
+    Judgement,
+    ModerationError,
+)
+from defense.moderation.verdict import Scores, Thresholds, check_finite, decide
+from defense.protocols import Exchange
+
+HEAD_FILE = "embedded_head.safetensors"
+CARD_FILE = "embedded_head.json"
+LABEL_WORDS = 2
+
+
+@dataclass(frozen=True)
+class TextScores:
+    """Every question's score on a list of texts, looked up by text."""
+
+    place_of: Mapping[str, int]
+    columns: Mapping[str, Tensor]
+
+    def get(self, question: str, text: str) -> float:
+        """One score, 0 to 1."""
+        return float(self.columns[question][self.place_of[text]])
+
+
+class EmbeddedClassifier:
+    """Scores texts with the packaged encoder and the trained head.
+
+    Args:
+        folder: Where the head and its card lie.
+        device: Where the encoder computes.
+        encoder_folder: Another copy of the encoder; None takes the one in the wheel.
+    """
+
+    def __init__(
+        self, folder: Path, device: str = "cpu", encoder_folder: Path | None = None
+    ) -> None:
+        encoder_folder = encoder_folder or packaged_encoder_folder()
+        self._encoder = TextEncoder(encoder_folder, device)
+        self._head = read_head(folder / HEAD_FILE, self._encoder.width)
+        self._thresholds = read_thresholds(folder / CARD_FILE)
+        self._version = file_sha256(folder / HEAD_FILE)[:12]
+
+    @property
+    def name(self) -> str:
+        """Which classifier this is, for reports."""
+        return "embedded"
+
+    @property
+    def version(self) -> str:
+        """The beginning of the SHA-256 of the head's file."""
+        return self._version
+
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+        """One judgement per exchange, in order."""
+        texts = [text for exchange in exchanges for text in (exchange.prompt, exchange.answer)]
+        scores = self._score(texts)
+        return [self._judge_one(exchange, scores) for exchange in exchanges]
+
+    def score_texts(self, texts: Sequence[str]) -> list[Mapping[str, float]]:
+        """`flagged` and the 14 BeaverTails categories for each text."""
+        scores = self._score(texts)
+        results: list[Mapping[str, float]] = []
+        for text in texts:
+            result = {name: scores.get(name, text) for name in (FLAGGED, *BEAVERTAILS_CATEGORIES)}
+            check_finite(result)
+            results.append(result)
+        return results
+
+    def _judge_one(self, exchange: Exchange, scores: TextScores) -> Judgement:
+        prompt, answer = exchange.prompt, exchange.answer
+        word_order_score = scores.get(WORD_SALAD, answer)
+        check_finite({WORD_SALAD: word_order_score})
+        harmful = scores.get(HARMFUL_ANSWER, answer)
+        if len(answer.split()) > LABEL_WORDS:
+            harmful = max(harmful, scores.get(HARMFUL_REQUEST, prompt))
+        categories = {name: scores.get(name, prompt) for name in BEAVERTAILS_CATEGORIES}
+        flagged = max(scores.get(FLAGGED, prompt), scores.get(FLAGGED, answer))
+        return decide(
+            Scores(scores.get(REFUSAL, answer), harmful, {FLAGGED: flagged, **categories}),
+            assess_coherence(answer, word_order_score=word_order_score),
+            self._thresholds,
+        )
+
+    def _score(self, texts: Sequence[str]) -> TextScores:
+        distinct = list(dict.fromkeys(texts))
+        features_BF = self._encoder.features(distinct)
+        bags = weigh([count_places(text) for text in distinct], self._head.rarity_V)
+        columns = self._head.scores(features_BF, bags)
+        return TextScores({text: place for place, text in enumerate(distinct)}, columns)
+
+
+def read_thresholds(card: Path) -> Thresholds:
+    """The thresholds that were chosen when the head was trained.
+
+    Raises:
+        ModerationError: The card is missing or holds no thresholds between 0 and 1.
+    """
+    try:
+        stored = json.loads(card.read_text(encoding="utf-8"))["thresholds"]
+        thresholds = Thresholds(float(stored["refusal"]), float(stored["harmful"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModerationError(f"the moderation card {card.name} cannot be read: {error}") from error
+    if not (0 < thresholds.refusal < 1 and 0 < thresholds.harmful < 1):
+        raise ModerationError(f"the thresholds in {card.name} must lie between 0 and 1")
+    return thresholds
