@@ -86,6 +86,10 @@ class EmbeddedPostgres:
         """Stop the server: fast shutdown, then immediate shutdown, then kill."""
         self._process.stop((signal.SIGINT, signal.SIGQUIT), grace_seconds=10.0)
 
+    def is_running(self) -> bool:
+        """Whether the server process exists."""
+        return self._process.is_running()
+
     def kill(self) -> None:
         """End the postmaster as a crash would; its backends follow by themselves."""
         self._process.kill()

@@ -51,6 +51,10 @@ class EmbeddedRedis:
         """Stop the server; it writes its data first."""
         self._process.stop((signal.SIGTERM,), grace_seconds=10.0)
 
+    def is_running(self) -> bool:
+        """Whether the server process exists."""
+        return self._process.is_running()
+
     def kill(self) -> None:
         """End the server as a crash would."""
         self._process.kill()

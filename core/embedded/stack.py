@@ -37,6 +37,7 @@ class _Server(Protocol):
     def pid(self) -> int: ...
     @property
     def command_marker(self) -> str: ...
+    def is_running(self) -> bool: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
@@ -139,6 +140,17 @@ class EmbeddedStack:
         self._socket_folders.clear()
         self._state_path.unlink(missing_ok=True)
         self._lock.release()
+
+    def revive(self) -> list[str]:
+        """Start our servers that have ended again, at the same address; return their names.
+
+        Raises:
+            ServerStartError: One does not come back.
+        """
+        ended = [server for server in self._servers() if not server.is_running()]
+        for server in ended:
+            self._restart(server)
+        return [server.name for server in ended]
 
     def restart_postgres(self) -> None:
         """Stop Postgres cleanly if it runs, and start it at the same address."""
