@@ -21,7 +21,7 @@ def serve(settings: Settings) -> None:
             with running_stack(settings, on_notice=console.warn) as stack:
                 _announce(stack)
                 while True:
-                    stack.supervisor.tick()
+                    stack.tick()
                     time.sleep(TICK_SECONDS)
         except KeyboardInterrupt:
             console.done("everything stopped")

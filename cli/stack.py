@@ -28,16 +28,18 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class RunningStack:
-    """A stack that is up.
+    """A stack that is up for as long as its owner calls ``tick``.
 
     Attributes:
         settings: The settings with every address filled in.
-        supervisor: Keeps the services alive; its ``tick`` has to be called regularly.
+        supervisor: Keeps the services alive.
+        embedded: The servers that are ours.
         database: For what has no route, such as the first API key.
     """
 
     settings: Settings
     supervisor: Supervisor
+    embedded: EmbeddedStack
     database: Database
 
     @property
@@ -45,6 +47,17 @@ class RunningStack:
         """Return the gateway's address without a trailing slash."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"http://{host}:{self.settings.port}"
+
+    def tick(self) -> None:
+        """Look at every process once, and start again what has ended.
+
+        Raises:
+            ServiceGaveUpError: A service has died more often than the policy allows.
+            ServerStartError: Postgres or Redis does not come back.
+        """
+        for name in self.embedded.revive():
+            self.supervisor.on_notice(f"{name} had ended and was started again")
+        self.supervisor.tick()
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until the gateway says that it is ready, and a worker answers.
@@ -59,7 +72,7 @@ class RunningStack:
     def _wait(self, trouble: Callable[[], str | None], name: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while (reason := trouble()) is not None:
-            self.supervisor.tick()
+            self.tick()
             if time.monotonic() > deadline:
                 raise NotReadyError(
                     f"The {name} is not ready after {seconds:g} s: {reason}.",
@@ -123,7 +136,9 @@ def running_stack(
         database = Database.from_settings(settings)
         try:
             supervisor.start()
-            stack = RunningStack(settings=settings, supervisor=supervisor, database=database)
+            stack = RunningStack(
+                settings=settings, supervisor=supervisor, embedded=embedded, database=database
+            )
             stack.wait_until_ready()
             yield stack
         finally:

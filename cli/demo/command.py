@@ -89,7 +89,7 @@ def _train(client: DemoClient, stack: RunningStack) -> FineTuningJob:
     console.done(f"created {job_id} on {MODEL} with Panacea")
     try:
         with progress_shown_on(console.out) as show:
-            job = client.watch(job_id, show, stack.supervisor.tick, JOB_SECONDS)
+            job = client.watch(job_id, show, stack.tick, JOB_SECONDS)
     except BaseException:
         client.cancel(job_id)
         raise
