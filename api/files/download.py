@@ -83,26 +83,12 @@ def send(
     """
     if not storage.exists(download.storage_key):
         raise ObjectNotFoundError("The bytes of a recorded file are gone.")
-    etag = f'"{download.sha256}"'
-    headers = {
-        "accept-ranges": "bytes",
-        "cache-control": "private, no-store",
-        "content-disposition": content_disposition(download.filename),
-        "etag": etag,
-        "x-content-sha256": download.sha256,
-        "x-content-type-options": "nosniff",
-    }
-    is_stale = if_range is not None and if_range != etag
+    headers = _headers(download)
+    is_stale = if_range is not None and if_range != headers["etag"]
     try:
         part = None if is_stale else requested_range(range_header, download.bytes)
     except UnsatisfiableRangeError:
-        return envelope(
-            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-            f"The range lies outside the {download.bytes} bytes.",
-            error_type=InvalidRequestError.type,
-            code="range_not_satisfiable",
-            headers={"content-range": f"bytes */{download.bytes}"},
-        )
+        return _not_satisfiable(download.bytes)
     status = HTTPStatus.OK
     if part is None:
         part = ByteRange(0, download.bytes - 1)
@@ -115,6 +101,27 @@ def send(
         status_code=status,
         headers=headers,
         media_type=download.media_type,
+    )
+
+
+def _headers(download: Download) -> dict[str, str]:
+    return {
+        "accept-ranges": "bytes",
+        "cache-control": "private, no-store",
+        "content-disposition": content_disposition(download.filename),
+        "etag": f'"{download.sha256}"',
+        "x-content-sha256": download.sha256,
+        "x-content-type-options": "nosniff",
+    }
+
+
+def _not_satisfiable(size: int) -> Response:
+    return envelope(
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        f"The range lies outside the {size} bytes.",
+        error_type=InvalidRequestError.type,
+        code="range_not_satisfiable",
+        headers={"content-range": f"bytes */{size}"},
     )
 
 

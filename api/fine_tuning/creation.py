@@ -93,37 +93,37 @@ class JobCreator:
         earlier = self._created_before(fingerprint, repeated)
         if earlier is not None:
             return earlier
-        entry = self._model(request.model)
         training_file = self._file(request.training_file, "training_file")
         validation_file = (
             None
             if request.validation_file is None
             else self._file(request.validation_file, "validation_file")
         )
-        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        spec = JobSpec(
+        spec = self._resolve(request, training_file)
+        error = _file_error(training_file, validation_file)
+        new = NewJob(
+            model=spec.model,
+            training_file=request.training_file,
+            validation_file=request.validation_file,
+            seed=spec.seed,
+            spec=spec.model_dump(mode="json"),
+            suffix=request.suffix,
+            metadata=request.metadata,
+            status=JobStatus.QUEUED if error is None else JobStatus.VALIDATING_FILES,
+            idempotency_key=repeated.idempotency_key,
+            request_sha256=fingerprint,
+        )
+        job = JobRepository(self.session).add(self.project_id, new)
+        return self._announce(job) if error is None else self._refuse(job, error)
+
+    def _resolve(self, request: FineTuningJobCreate, training_file: File) -> JobSpec:
+        entry = self._model(request.model)
+        return JobSpec(
             model=entry.id,
             hyperparameters=self._hyperparameters(request, entry, training_file),
             defense=_defense(request),
-            seed=seed,
+            seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
         )
-        error = _file_error(training_file, validation_file)
-        job = JobRepository(self.session).add(
-            self.project_id,
-            NewJob(
-                model=entry.id,
-                training_file=training_file.id,
-                validation_file=None if validation_file is None else validation_file.id,
-                seed=seed,
-                spec=spec.model_dump(mode="json"),
-                suffix=request.suffix,
-                metadata=request.metadata,
-                status=JobStatus.QUEUED if error is None else JobStatus.VALIDATING_FILES,
-                idempotency_key=repeated.idempotency_key,
-                request_sha256=fingerprint,
-            ),
-        )
-        return self._announce(job) if error is None else self._refuse(job, error)
 
     def _announce(self, job: Job) -> Job:
         events = JobEventRepository(self.session)

@@ -1,7 +1,9 @@
 """What gateway tests start from: callers, files and jobs in every state."""
 
 import json
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,25 +48,44 @@ class Answer(Protocol):
     def json(self) -> Any: ...  # noqa: ANN401 - any JSON
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gateway:
-    """A gateway on a database of its own, and the worker's view of its storage."""
+    """A gateway on the module's database, and the worker's view of its storage.
+
+    Tests of one module share their tables, for emptying them takes longer than most tests; so
+    each test has projects of its own, and counts what it added.
+    """
 
     app: FastAPI
     settings: Settings
     database: Database
     storage: LocalStorage
+    clients: ExitStack
+
+    def __post_init__(self) -> None:
+        """Remember what was there before this test."""
+        self._mark = uuid.uuid4().hex[:12]
+        self._before = {table: self._count(table) for table in ("files", "jobs", "outbox")}
+
+    def project(self, name: str) -> str:
+        """The name of a project that only this test has."""
+        return f"{name}-{self._mark}"
 
     def caller(self, project_name: str) -> TestClient:
         """Make a key of a project, and a client that sends it."""
         with self.database.session() as session:
-            key = create_key(session, project_name=project_name)
-        return TestClient(self.app, headers={"Authorization": f"Bearer {key.text}"})
+            key = create_key(session, project_name=self.project(project_name))
+        client = TestClient(self.app, headers={"Authorization": f"Bearer {key.text}"})
+        return self.clients.enter_context(client)
 
     def anonymous(self) -> TestClient:
-        return TestClient(self.app)
+        return self.clients.enter_context(TestClient(self.app))
 
     def count(self, table: str) -> int:
+        """How many rows this test has added."""
+        return self._count(table) - self._before[table]
+
+    def _count(self, table: str) -> int:
         with self.database.session() as session:
             statement = text(f"SELECT count(*) FROM {table}")  # noqa: S608 - a test's own word
             return int(session.execute(statement).scalar_one())

@@ -1,6 +1,7 @@
 """A gateway on the module's database, and its callers."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,7 @@ from tests.integration.api.builders import Gateway, worker_storage
 
 @pytest.fixture
 def gateway(database_url: str, database: Database, home: Path) -> Iterator[Gateway]:
-    """A gateway with small limits on an empty database and an empty storage."""
-    with database.session() as session:
-        session.execute(
-            text(
-                "TRUNCATE projects, api_keys, files, jobs, job_events, artifacts,"
-                " gate_decisions, outbox RESTART IDENTITY"
-            )
-        )
+    """A gateway with small limits, an empty storage and an empty queue."""
     settings = Settings(
         home=home,
         database_url=database_url,
@@ -30,9 +24,15 @@ def gateway(database_url: str, database: Database, home: Path) -> Iterator[Gatew
         max_request_bytes=20_000,
         max_row_bytes=2_000,
     )
-    app = create_app(settings)
-    yield Gateway(app, settings, database, worker_storage(settings))
-    app.state.gateway.database.dispose()
+    with database.session() as session:
+        session.execute(
+            text(
+                "UPDATE jobs SET status = 'cancelled', finished_at = clock_timestamp()"
+                " WHERE status = 'queued'"
+            )
+        )
+    with ExitStack() as clients:
+        yield Gateway(create_app(settings), settings, database, worker_storage(settings), clients)
 
 
 @pytest.fixture

@@ -93,8 +93,8 @@ def test_a_key_with_another_secret_a_revoked_one_and_one_in_the_address_open_not
     gateway: Gateway,
 ) -> None:
     with gateway.database.session() as session:
-        key = create_key(session, project_name="acme")
-        other = create_key(session, project_name="acme")
+        key = create_key(session, project_name=gateway.project("acme"))
+        other = create_key(session, project_name=gateway.project("acme"))
     mixed = key.text[:19] + other.text[19:]
     anonymous = gateway.anonymous()
 

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -296,6 +297,21 @@ def test_one_key_makes_one_job(gateway: Gateway, acme: TestClient, rival: TestCl
     assert gateway.count("outbox") == 2
 
 
+def test_requests_at_the_same_moment_make_one_job(gateway: Gateway, acme: TestClient) -> None:
+    body = job_body(upload_id(acme))
+    key = {"Authorization": acme.headers["authorization"]}
+
+    def send(headers: dict[str, str]) -> str:
+        response = TestClient(gateway.app).post(JOBS, json=body, headers=key | headers)
+        assert response.status_code == 200, response.text
+        return str(response.json()["id"])
+
+    for headers in ({"Idempotency-Key": "once"}, {"X-Stainless-Retry-Count": "1"}):
+        with ThreadPoolExecutor(8) as threads:
+            assert len(set(threads.map(send, [headers] * 8))) == 1
+    assert gateway.count("jobs") == 1
+
+
 def test_a_key_with_another_request_is_refused(acme: TestClient) -> None:
     file_id = upload_id(acme)
     headers = {"Idempotency-Key": "once"}
@@ -458,7 +474,8 @@ def test_the_wake_up_carries_no_data(gateway: Gateway, acme: TestClient) -> None
     create_job(acme)
 
     with gateway.database.session() as session:
-        rows = session.connection().exec_driver_sql("SELECT task_name, payload FROM outbox").all()
+        newest = "SELECT task_name, payload FROM outbox ORDER BY id DESC LIMIT 1"
+        rows = session.connection().exec_driver_sql(newest).all()
 
     assert [(name, json.dumps(payload)) for name, payload in rows] == [
         ("tuneward.wake_worker", "{}")

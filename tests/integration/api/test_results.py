@@ -138,16 +138,15 @@ def test_a_deleted_archive_is_gone_from_both_routes(gateway: Gateway, acme: Test
 
 
 def everything_known(gateway: Gateway, job_id: str) -> list[str]:
-    """Every id and storage key that has to do with a job, in the database or on the disk."""
+    """Every id, hash and storage key that has to do with a job, in the database or on the disk."""
+    found = {job_id}
     with gateway.database.session() as session:
-        found = {job_id}
         for statement in (
-            "SELECT id, storage_key FROM files",
-            "SELECT id, storage_key FROM artifacts",
-            "SELECT id, archive_sha256 FROM gate_decisions",
-            "SELECT id, fine_tuned_model FROM jobs",
+            "SELECT id, fine_tuned_model FROM jobs WHERE id = :job",
+            "SELECT id, storage_key FROM files WHERE job_id = :job",
+            "SELECT id, archive_sha256 FROM gate_decisions WHERE job_id = :job",
         ):
-            for pair in session.execute(text(statement)):
+            for pair in session.execute(text(statement), {"job": job_id}):
                 found |= {value for value in pair if value}
     root = gateway.settings.storage_path
     return sorted(found | {str(path.relative_to(root)) for path in gateway.stored_files()})
