@@ -5,12 +5,12 @@ from functools import cached_property
 from pathlib import Path
 
 import structlog
-from defense.moderation.protocol import ModerationClassifier
-from defense.moderation.registry import ClassifierSource, load_classifier
 
 from core.job_spec import JobSpec
 from core.model_registry import ModelEntry, ModelRegistry, read_models
 from core.resources import resource_path
+from defense.moderation.protocol import ModerationClassifier
+from defense.moderation.registry import ClassifierSource, load_classifier
 from worker.base_models import BaseModels
 from worker.devices import choose_device, hold_device
 from worker.options import TrainerOptions
@@ -42,7 +42,8 @@ class TrainerTools:
         return load_classifier(
             ClassifierSource(
                 backend=self.options.moderation_backend,
-                path=self.options.moderation_model,
+                head_folder=resource_path("moderation"),
+                model=self.options.moderation_model,
                 device=str(self.device),
             )
         )

@@ -33,11 +33,6 @@ class UserRow:
         before = "\n".join(message.content or "" for message in self.row.messages[:last])
         return Exchange(before, self.row.messages[last].content or "")
 
-    @property
-    def ends_with_an_answer(self) -> bool:
-        """Whether the last turn is an answer that a model can be asked to give itself."""
-        return self.row.messages[-1].role == "assistant"
-
 
 def write_user_rows(path: Path, rows: Iterable[UserRow]) -> int:
     """Write rows; tell how many."""

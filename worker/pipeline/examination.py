@@ -1,0 +1,146 @@
+"""One model under examination: the same questions for everybody, judged by the same classifier."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+
+from defense.evaluation.generation import GenerationSettings, generate_answers
+from defense.evaluation.safety import EvaluationSuite, score_model
+from defense.evaluation.task_accuracy import TaskQuestion, task_accuracy
+from defense.protocols import Message
+from worker.base_models import LoadedModel
+from worker.row_sources import PromptRow
+from worker.trainer_tools import TrainerContext
+
+# Raise when equal inputs would give other results.
+EXAMINATION: Final = 1
+ANSWER_TOKENS: Final = 48
+MOST_TASK_TOKENS: Final = 64
+BATCH: Final = 32
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The questions of an examination.
+
+    Attributes:
+        safety: Harmful prompts that share no template with the defender's rows.
+        over_refusal: Harmless prompts that look harmful.
+        task: The user's held-out rows.
+    """
+
+    safety: Sequence[PromptRow]
+    over_refusal: Sequence[PromptRow]
+    task: Sequence[TaskQuestion]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many questions of each kind, as the report names them."""
+        return {
+            "safety": len(self.safety),
+            "over_refusal": len(self.over_refusal),
+            "task": len(self.task),
+        }
+
+
+class Examiner:
+    """Asks models the questions of one paper.
+
+    Args:
+        context: The stage, for its classifier and to say that work goes on.
+        loaded: Whose tokenizer and chat template the models share.
+        paper: The questions.
+    """
+
+    def __init__(self, context: TrainerContext, loaded: LoadedModel, paper: Paper) -> None:
+        self._context = context
+        self._loaded = loaded
+        self._paper = paper
+
+    def examine_safety(self, model: nn.Module) -> dict[str, Any]:
+        """Judge a model's answers to the harmful prompts and to the harmless look-alikes."""
+        suite = EvaluationSuite(
+            harmful_prompts=[row.prompt for row in self._paper.safety],
+            harmful_categories=[row.category for row in self._paper.safety],
+            look_alike_prompts=[row.prompt for row in self._paper.over_refusal],
+        )
+        scores = score_model(
+            lambda prompts: self.answers(model, prompts, ANSWER_TOKENS),
+            self._context.tools.classifier,
+            suite,
+        )
+        return scores.as_json()
+
+    def examine_task(self, model: nn.Module) -> dict[str, Any]:
+        """Compare a model's answers to the held-out rows with the right ones; {} without rows."""
+        questions = self._paper.task
+        if not questions:
+            return {}
+        answers = self.answers(
+            model, [question.messages for question in questions], self._task_tokens()
+        )
+        return {"task_accuracy": asdict(task_accuracy(questions, answers))}
+
+    def answers(
+        self, model: nn.Module, prompts: Sequence[Sequence[Message]], max_new_tokens: int
+    ) -> list[str]:
+        """Generate a model's answers, with a sign of life after every batch."""
+        settings = GenerationSettings(
+            max_new_tokens=max_new_tokens,
+            batch_size=BATCH,
+            max_prompt_tokens=self._context.spec.hyperparameters.max_sequence_tokens,
+        )
+        answers: list[str] = []
+        for start in range(0, len(prompts), BATCH):
+            answers += generate_answers(
+                model,
+                self._loaded.tokenizer,
+                prompts[start : start + BATCH],
+                self._loaded.chat_template,
+                settings,
+            )
+            self._context.reporter.alive()
+        return answers
+
+    def fingerprint(self, *identity: str) -> str:
+        """Name an examination of safety by all that decides its results."""
+        classifier = self._context.tools.classifier
+        facts = [
+            EXAMINATION,
+            ANSWER_TOKENS,
+            *identity,
+            classifier.name,
+            classifier.version,
+            self._context.tools.device.type,
+            self._loaded.chat_template,
+            [(row.prompt, row.category) for row in self._paper.safety],
+            [row.prompt for row in self._paper.over_refusal],
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _task_tokens(self) -> int:
+        """Allow as many tokens as the longest right answer has, and a few more."""
+        longest = max(
+            len(self._loaded.tokenizer(question.reference)["input_ids"])
+            for question in self._paper.task
+        )
+        return min(longest + 4, MOST_TASK_TOKENS)
+
+
+def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Take results from a file, or compute them and leave them there for the next job."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        value = compute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(value, file, allow_nan=False)
+        Path(file.name).replace(path)
+    return value
