@@ -93,13 +93,14 @@ class JobCreator:
         earlier = self._created_before(fingerprint, repeated)
         if earlier is not None:
             return earlier
+        entry = self._model(request.model)
         training_file = self._file(request.training_file, "training_file")
         validation_file = (
             None
             if request.validation_file is None
             else self._file(request.validation_file, "validation_file")
         )
-        spec = self._resolve(request, training_file)
+        spec = self._resolve(request, entry, training_file)
         error = _file_error(training_file, validation_file)
         new = NewJob(
             model=spec.model,
@@ -116,8 +117,9 @@ class JobCreator:
         job = JobRepository(self.session).add(self.project_id, new)
         return self._announce(job) if error is None else self._refuse(job, error)
 
-    def _resolve(self, request: FineTuningJobCreate, training_file: File) -> JobSpec:
-        entry = self._model(request.model)
+    def _resolve(
+        self, request: FineTuningJobCreate, entry: ModelEntry, training_file: File
+    ) -> JobSpec:
         return JobSpec(
             model=entry.id,
             hyperparameters=self._hyperparameters(request, entry, training_file),
