@@ -19,17 +19,17 @@ err = Console(stderr=True, highlight=False)
 
 def note(message: str) -> None:
     """Print one quiet line of progress."""
-    out.print(f"[dim]·[/dim] {escape(message)}")
+    out.print(f"[dim]·[/dim] {escape(message)}", soft_wrap=True)
 
 
 def done(message: str) -> None:
     """Print one line for a step that has really happened."""
-    out.print(f"[green]✓[/green] {escape(message)}")
+    out.print(f"[green]✓[/green] {escape(message)}", soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    err.print(f"[yellow]![/yellow] {escape(message)}")
+    err.print(f"[yellow]![/yellow] {escape(message)}", soft_wrap=True)
 
 
 @contextmanager
@@ -38,9 +38,9 @@ def failures_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except _expected_errors() as error:
-        err.print(f"[bold red]error[/bold red] {escape(error.message)}")
+        err.print(f"[bold red]error[/bold red] {escape(error.message)}", soft_wrap=True)
         if error.hint:
-            err.print(f"[dim]hint[/dim]  {escape(error.hint)}")
+            err.print(f"[dim]hint[/dim]  {escape(error.hint)}", soft_wrap=True)
         raise typer.Exit(1) from error
 
 

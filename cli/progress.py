@@ -44,7 +44,7 @@ class Snapshot:
         if self.harmful_loss is not None:
             parts.append(f"harmful loss {self.harmful_loss:.3f}")
         if self.seconds_left is not None:
-            minutes, seconds = divmod(max(0, round(self.seconds_left)), 60)
+            minutes, seconds = divmod(round(self.seconds_left), 60)
             parts.append(f"about {minutes}:{seconds:02d} left")
         return "  ".join(parts)
 
@@ -62,6 +62,7 @@ def snapshot_of(job: Mapping[str, Any], metrics: Mapping[str, Any], now: float) 
     """
     progress = job.get("progress") or {}
     finish = job.get("estimated_finish")
+    left = None if finish is None else float(finish) - now
     training = progress.get("stage") == "fine_tune"
     return Snapshot(
         status=str(job["status"]),
@@ -70,7 +71,7 @@ def snapshot_of(job: Mapping[str, Any], metrics: Mapping[str, Any], now: float) 
         total_steps=progress.get("total_steps"),
         train_loss=metrics.get("train_loss") if training else None,
         harmful_loss=metrics.get("harmful_loss") if training else None,
-        seconds_left=float(finish) - now if finish is not None else None,
+        seconds_left=left if left is not None and left > 0 else None,  # an estimate may be stale
     )
 
 

@@ -1,7 +1,6 @@
 """The demo, step by step. Each step raises ``DemoError`` if it did not really happen."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from cli.interruption import interrupted_once
 from cli.keys import new_api_key
 from cli.progress import progress_shown_on
 from cli.report_table import SafetyReport, render_table, verdict_sentence
-from cli.stack import RunningStack, running_stack
+from cli.stack import RunningStack, child_environment, running_stack
 from core.model_registry import ModelEntry, ModelRegistry
 from core.resources import resource_path
 from core.settings import Settings
@@ -137,7 +136,7 @@ def _ask(
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            env={**os.environ, "TUNEWARD_HOME": str(settings.home)},
+            env=child_environment(settings),
             timeout=SAMPLE_SECONDS,
             check=True,
         )

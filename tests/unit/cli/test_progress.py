@@ -36,6 +36,12 @@ def test_losses_of_an_earlier_stage_are_not_shown_with_a_later_one() -> None:
     assert snapshot.figures == "about 1:15 left"
 
 
+def test_an_estimate_that_has_passed_is_not_shown() -> None:
+    snapshot = snapshot_of(JOB, {}, now=2_000.0)
+
+    assert snapshot.seconds_left is None
+
+
 def test_a_job_that_has_not_started_has_only_its_status() -> None:
     snapshot = snapshot_of({"status": "queued", "progress": None}, {}, now=0.0)
 
