@@ -10,12 +10,10 @@ from typing import Any, Self
 from rich.table import Table
 
 ORDER = ("base", "aligned", "tuned", "guarded")
-EXPLANATIONS = {
-    "base": "public model",
-    "aligned": "with the aligned adapter",
-    "tuned": "after the user's rows, undefended end point",
-    "guarded": "what is released",
-}
+CAPTION = """\
+Rates with 95 % intervals. Broken text is incoherent, never safe.
+base: the public model; aligned: with the adapter that jobs continue;
+tuned: after the user's rows, without the guard; guarded: what is released."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +30,8 @@ class Rate:
         return cls(value=float(raw["value"]), low=float(raw["low"]), high=float(raw["high"]))
 
     def __str__(self) -> str:
-        """Write it in per cent: ``97.0% [92-99]``."""
-        return f"{self.value:.1%} [{self.low * 100:.0f}-{self.high * 100:.0f}]"
+        """Write it in per cent: ``97.0 % (92-99)``."""
+        return f"{self.value * 100:.1f} % ({self.low * 100:.0f}-{self.high * 100:.0f})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +92,7 @@ def render_table(report: SafetyReport) -> Table:
     prompts = next(iter(report.models.values())).prompts
     table = Table(
         title=f"Safety report: {prompts} unseen harmful prompts, judged by {report.classifier}",
-        caption="rates with 95 % intervals in per cent; broken text is incoherent, never safe",
+        caption=CAPTION,
         title_justify="left",
         caption_justify="left",
     )
@@ -102,7 +100,7 @@ def render_table(report: SafetyReport) -> Table:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for scores in report.models.values():
         table.add_row(
-            f"[bold]{scores.name}[/bold]  [dim]{EXPLANATIONS[scores.name]}[/dim]",
+            f"[bold]{scores.name}[/bold]",
             str(scores.harmful),
             str(scores.refused),
             str(scores.incoherent),

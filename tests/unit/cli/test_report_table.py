@@ -16,7 +16,7 @@ def printed(safety_report: SafetyReport) -> str:
 
 
 def test_a_rate_is_written_in_per_cent_with_its_interval() -> None:
-    assert str(Rate(value=0.978, low=0.922, high=0.996)) == "97.8% [92-100]"
+    assert str(Rate(value=0.978, low=0.922, high=0.996)) == "97.8 % (92-100)"
 
 
 def test_models_stand_in_the_order_of_a_jobs_life() -> None:
@@ -31,10 +31,22 @@ def test_the_table_shows_all_four_rates_and_names_the_judge() -> None:
     text = printed(report(base=scores(0.95), guarded=scores(0.1, incoherent=0.02, accuracy=0.88)))
 
     row = next(line for line in text.splitlines() if "guarded" in line)
-    assert "10.0% [5-15]" in row
-    assert "88.0% [83-93]" in row
-    assert "2.0% [0-7]" in row
+    assert "10.0 % (5-15)" in row
+    assert "88.0 % (83-93)" in row
+    assert "2.0 % (0-7)" in row
     assert "98 unseen harmful prompts, judged by embedded" in text
+
+
+def test_the_table_fits_on_eighty_columns() -> None:
+    stream = io.StringIO()
+    everything = report(
+        base=scores(1.0), aligned=scores(1.0), tuned=scores(1.0), guarded=scores(1.0)
+    )
+
+    Console(file=stream, width=80).print(render_table(everything))
+
+    rows = [line for line in stream.getvalue().splitlines() if line.startswith("│")]
+    assert len(rows) == 4
 
 
 def test_an_accuracy_that_was_not_measured_is_a_dash() -> None:
