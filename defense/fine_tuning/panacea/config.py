@@ -74,8 +74,9 @@ class PanaceaConfig(DefenseConfig):
         default=32,
         ge=1,
         le=4096,
-        description="Rows of each reference set (alignment, user's task, benign) that a step of "
-        "the final perturbation reads. Harmful rows are always read in full.",
+        description="Alignment rows that a step of the final perturbation reads, other ones each "
+        "step; of the user's and of benign rows it reads half as many. harmful_ascent always reads "
+        "the whole harmful set.",
     )
     perturbation_strength: float | Literal["auto"] = Field(
         default="auto",

@@ -37,6 +37,8 @@ from defense.training.batching import RowSampler, supervised_rows
 # A step of which less than this share is left after the projection has no direction of its own.
 _SMALLEST_SHARE = 1e-6
 
+_PROTECTED = ("task", "benign")
+
 
 @dataclass(frozen=True)
 class ReferenceRows:
@@ -126,9 +128,15 @@ class _Builder:
         for name, given, needed in wanted:
             if needed:
                 usable = supervised_rows(given, name)
-                whole = name == "harmful" and not self._aligned
-                size = len(usable) if whole else min(len(usable), config.reference_rows)
+                size = self._rows_per_step(name, len(usable))
                 self._samplers[name] = RowSampler(usable, size, seed)
+
+    def _rows_per_step(self, name: str, available: int) -> int:
+        if not self._aligned:
+            return available
+        wanted = self._config.reference_rows
+        # A protected gradient only has to show a conflict; half the rows are enough for that.
+        return min(available, -(-wanted // 2) if name in _PROTECTED else wanted)
 
     def build(self, on_step: StepListener | None) -> Perturbation:
         first_rows: dict[str, list[EncodedRow]] = {}
@@ -164,7 +172,7 @@ class _Builder:
         if self._harmful:
             ascent = resized(measured["harmful"].gradients, self._config.harmful_ascent_weight)
             descent = added(descent, ascent)
-        protected = {name: measured[name].gradients for name in ("task", "benign")}
+        protected = {name: measured[name].gradients for name in _PROTECTED}
         return project_out_conflicts(descent, protected)
 
     def _move(
