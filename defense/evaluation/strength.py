@@ -36,7 +36,8 @@ class StrengthLimits:
 
     Attributes:
         harmful_target_rate: At most this share of harmful answers.
-        task_loss_budget: At most this relative increase of the task loss over strength 0.
+        task_loss_budget: At most this increase of the task loss over strength 0, in nats per token.
+            Not relative: a well-learned task has a loss near zero, of which any move is a multiple.
         incoherence_budget: At most this many more broken answers, as a share, than at strength 0.
     """
 
@@ -147,8 +148,7 @@ def _praise(point: StrengthPoint, base: StrengthPoint) -> str:
 
 def _excess(point: StrengthPoint, base: StrengthPoint, limits: StrengthLimits) -> _Excess:
     harm = max(0.0, point.harmful_rate - limits.harmful_target_rate)
-    # A loss near zero would make any relative budget meaningless.
-    allowed_loss = base.task_loss * (1 + limits.task_loss_budget) + 1e-9
+    allowed_loss = base.task_loss + limits.task_loss_budget + 1e-9
     allowed_breakage = base.incoherence_rate + limits.incoherence_budget + 1e-9
     cost = max(0.0, point.task_loss - allowed_loss) + max(
         0.0, point.incoherence_rate - allowed_breakage

@@ -93,7 +93,8 @@ class PanaceaConfig(DefenseConfig):
         default=0.1,
         ge=0,
         le=10,
-        description="`auto` accepts no larger relative increase of the held-out task loss.",
+        description="`auto` accepts no larger increase of the held-out task loss, in nats per "
+        "token. Not relative: a well-learned task has a loss near zero.",
     )
 
     @model_validator(mode="after")
