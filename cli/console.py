@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from cli.errors import CommandError
-
-if TYPE_CHECKING:
-    from core.errors import TunewardError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -38,14 +34,15 @@ def failures_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except _expected_errors() as error:
-        err.print(f"[bold red]error[/bold red] {escape(error.message)}", soft_wrap=True)
-        if error.hint:
-            err.print(f"[dim]hint[/dim]  {escape(error.hint)}", soft_wrap=True)
+        err.print(f"[bold red]error[/bold red] {escape(str(error))}", soft_wrap=True)
+        if hint := getattr(error, "hint", None):
+            err.print(f"[dim]hint[/dim]  {escape(hint)}", soft_wrap=True)
         raise typer.Exit(1) from error
 
 
-def _expected_errors() -> tuple[type[CommandError], type["TunewardError"]]:
+def _expected_errors() -> tuple[type[Exception], ...]:
     """Evaluated only once something was raised, so that a start without errors imports nothing."""
     from core.errors import TunewardError  # noqa: PLC0415
+    from defense.errors import DefenseError  # noqa: PLC0415
 
-    return CommandError, TunewardError
+    return CommandError, TunewardError, DefenseError

@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys of projects.", no_args_is_help=True)
 models_app = typer.Typer(help="The base models jobs can name.", no_args_is_help=True)
+moderation_app = typer.Typer(help="The classifier that judges answers.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(moderation_app, name="moderation")
 
 HostOption = Annotated[
     str | None, typer.Option("--host", help="Address to listen on [TUNEWARD_HOST].")
@@ -67,8 +69,7 @@ def gateway(host: HostOption = None, port: PortOption = None) -> None:
     with failures_as_exit_codes():
         from cli.processes import run_gateway  # noqa: PLC0415
 
-        settings = _settings(host=host, port=port)
-        run_gateway(settings.host, settings.port)
+        run_gateway(_settings(host=host, port=port))
 
 
 @app.command()
@@ -165,6 +166,19 @@ def align_model(  # noqa: PLR0913, PLR0917 - one parameter per option
             seed=seed,
         )
         run(_settings(home=home), model, output, config)
+
+
+@moderation_app.command("train")
+def train_moderation(
+    public_rows: Annotated[Path, typer.Option(help="Folder with the downloaded public rows.")],
+    output: Annotated[Path, typer.Option(help="Folder for the head and its card.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of damaged copies and folds.")] = 0,
+) -> None:
+    """Train the head of the embedded classifier again."""
+    with failures_as_exit_codes():
+        from cli.moderation import train  # noqa: PLC0415
+
+        train(_settings(), public_rows, output, seed)
 
 
 def _settings(**overrides: Path | str | int | None) -> "Settings":

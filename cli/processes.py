@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from cli.children import PARENT_VARIABLE
+from cli.errors import CommandError
 from core.log import configure_logging
 from core.settings import Settings
 
@@ -33,16 +34,31 @@ def stop_with_parent() -> None:
         sys.exit(1)
 
 
-def run_gateway(host: str, port: int) -> None:
+def require_addresses(settings: Settings, *names: str) -> None:
+    """Refuse to start what cannot work.
+
+    Raises:
+        CommandError: One of the named settings is not set.
+    """
+    missing = [f"TUNEWARD_{name.upper()}" for name in names if getattr(settings, name) is None]
+    if missing:
+        raise CommandError(
+            f"Set {' and '.join(missing)}.",
+            hint="tuneward serve runs everything with servers of its own",
+        )
+
+
+def run_gateway(settings: Settings) -> None:
     """Serve the HTTP API until TERM or Ctrl-C."""
     import uvicorn  # noqa: PLC0415
 
+    require_addresses(settings, "database_url")
     stop_with_parent()
     uvicorn.run(
         "api.main:app_factory",
         factory=True,
-        host=host,
-        port=port,
+        host=settings.host,
+        port=settings.port,
         log_config=None,  # the application configures logging
         access_log=False,  # its middleware writes one line per request, with the request id
         server_header=False,
@@ -54,6 +70,7 @@ def run_worker(settings: Settings) -> None:
     """Become the Celery worker: same process, so signals and exit status are its own."""
     from worker.launch import worker_command, worker_environment  # noqa: PLC0415
 
+    require_addresses(settings, "database_url", "redis_url")
     stop_with_parent()
     command = worker_command(settings)
     os.execve(command[0], command, worker_environment(settings))  # noqa: S606
@@ -63,6 +80,7 @@ def run_relay(settings: Settings) -> None:
     """Send wake-ups for work that was committed, until TERM or Ctrl-C."""
     from worker.relay import run_forever  # noqa: PLC0415
 
+    require_addresses(settings, "database_url", "redis_url")
     configure_logging(settings, "relay")
     _run_until_stopped(settings, run_forever)
 
@@ -71,6 +89,7 @@ def run_reconciler(settings: Settings) -> None:
     """Take back expired leases and repeat lost wake-ups, until TERM or Ctrl-C."""
     from worker.reconciler import run_forever  # noqa: PLC0415
 
+    require_addresses(settings, "database_url")
     configure_logging(settings, "reconciler")
     _run_until_stopped(settings, run_forever)
 

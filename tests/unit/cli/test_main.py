@@ -24,7 +24,7 @@ def test_help_names_every_command() -> None:
     assert code == 0
     for command in (
         *("serve", "demo", "gateway", "worker", "relay", "reconciler", "migrate"),
-        *("keys", "models"),
+        *("keys", "models", "moderation"),
     ):
         assert re.search(rf"│ {command}\s", text), command
 
@@ -57,6 +57,15 @@ def test_a_setting_out_of_range_is_named_as_the_variable_to_change(
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("command", ["gateway", "worker", "relay", "reconciler"])
+def test_a_process_without_a_database_says_what_to_set(command: str) -> None:
+    code, text = invoke(command)
+
+    assert code == 1
+    assert "Set TUNEWARD_DATABASE_URL" in text
+    assert "tuneward serve" in text
+
+
 def test_the_shipped_model_is_listed() -> None:
     code, text = invoke("models", "list")
 
@@ -70,3 +79,13 @@ def test_an_unknown_model_is_one_sentence_and_exit_code_one(tmp_path: Path) -> N
     assert code == 1
     assert "no such model" in text
     assert "Known models: smollm2-135m-instruct" in text
+
+
+def test_missing_public_rows_are_one_sentence(tmp_path: Path) -> None:
+    code, text = invoke(
+        "moderation", "train", "--public-rows", str(tmp_path), "--output", str(tmp_path / "head")
+    )
+
+    assert code == 1
+    assert "cannot be read" in text
+    assert "Traceback" not in text
