@@ -41,7 +41,7 @@ def fit_logistic(
         inverse_penalty: Larger trusts the rows more.
 
     Raises:
-        NumericalDivergenceError: The fit did not end in finite weights.
+        NumericalDivergenceError: The loss became infinite or undefined.
     """
     known_BK = ~torch.isnan(labels_BK)
     target_BK = torch.nan_to_num(labels_BK)
@@ -63,11 +63,10 @@ def fit_logistic(
         )
         penalty = weights_FK.square().sum() / (2 * inverse_penalty)
         loss = (losses_BK * known_BK).sum() + penalty
+        if not torch.isfinite(loss):
+            raise NumericalDivergenceError("the loss of the moderation head is not finite")
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    fit = LinearFit(weights_FK.detach(), biases_K.detach())
-    if not (torch.isfinite(fit.weights).all() and torch.isfinite(fit.biases).all()):
-        raise NumericalDivergenceError("the moderation head did not converge to finite weights")
-    return fit
+    return LinearFit(weights_FK.detach(), biases_K.detach())

@@ -1,9 +1,13 @@
 """The small trained part of the embedded classifier: linear questions over two views of a text.
 
 Each question is asked of the encoder's features and, where wording matters, of the hashed n-grams
-as well; the two logits are added. `flagged` further adds the odds that any of the eight
-content categories holds. A last scale and shift per question, fitted on texts the question had not
-seen, make the sums readable as probabilities.
+as well; the two logits are added. A last scale and shift per question, fitted on texts the question
+had not seen, make the sums readable as probabilities.
+
+Text that harms (`harmful_content`, which further adds the odds that any of eight kinds of harmful
+content is present) and requests for harm (`harmful_request`) are two questions, since a word such
+as "kill" says much in a comment and little in a question. `flagged` is the one or the other,
+weighed by how much the text looks like a request.
 
 Shape legend: B texts, F encoder features, V hash places, K questions to the encoder's view, N
 questions to the n-grams as well.
@@ -26,11 +30,13 @@ CONTENT_LABELS = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
 HARMFUL_REQUEST = "harmful_request"
 HARMFUL_ANSWER = "harmful_answer"
 REFUSAL = "refusal"
+HARMFUL_CONTENT = "harmful_content"
+REQUEST_LIKE = "request_like"
 WORD_SALAD = "word_salad"
 
-WORDED_QUESTIONS = (FLAGGED, HARMFUL_REQUEST, HARMFUL_ANSWER, REFUSAL)
-QUESTIONS = (*WORDED_QUESTIONS, WORD_SALAD, *BEAVERTAILS_CATEGORIES, *CONTENT_LABELS)
-CALIBRATED_QUESTIONS = (*WORDED_QUESTIONS, WORD_SALAD, *BEAVERTAILS_CATEGORIES)
+WORDED_QUESTIONS = (HARMFUL_CONTENT, HARMFUL_REQUEST, HARMFUL_ANSWER, REFUSAL)
+CALIBRATED_QUESTIONS = (*WORDED_QUESTIONS, WORD_SALAD, REQUEST_LIKE, *BEAVERTAILS_CATEGORIES)
+QUESTIONS = (*CALIBRATED_QUESTIONS, *CONTENT_LABELS)
 
 LOGIT_LIMIT = 12.0
 
@@ -68,17 +74,24 @@ class ModerationHead:
         for index, name in enumerate(WORDED_QUESTIONS):
             logits[name] = logits[name] + worded_BN[:, index]
         labels = torch.stack([logits.pop(name) for name in CONTENT_LABELS], dim=1)
-        logits[FLAGGED] = logits[FLAGGED] + any_of(labels)
+        logits[HARMFUL_CONTENT] = logits[HARMFUL_CONTENT] + any_of(labels)
         return logits
 
     def scores(self, features_BF: Tensor, bags: Bags) -> dict[str, Tensor]:
-        """Calibrated probabilities (B,) of each question."""
+        """Calibrated probabilities (B,) of each question, and `flagged`."""
         raw = self.raw_logits(features_BF, bags)
         scales, shifts = self.calibration_2C.tolist()
-        return {
+        scores = {
             name: torch.sigmoid(raw[name] * scales[index] + shifts[index])
             for index, name in enumerate(CALIBRATED_QUESTIONS)
         }
+        return {FLAGGED: flagged(scores), **scores}
+
+
+def flagged(scores: Mapping[str, Tensor]) -> Tensor:
+    """Whether a text asks for harm or does harm, by the kind of text it is, (B,)."""
+    content_B, request_B = scores[HARMFUL_CONTENT], scores[HARMFUL_REQUEST]
+    return torch.lerp(content_B, request_B, scores[REQUEST_LIKE])
 
 
 def any_of(logits_BK: Tensor) -> Tensor:
@@ -100,6 +113,7 @@ def write_head(head: ModerationHead, path: Path) -> str:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
+    path.chmod(0o644)  # the writer keeps the file to its owner, and wheels keep modes
     return file_sha256(path)
 
 

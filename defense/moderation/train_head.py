@@ -1,6 +1,6 @@
 """Train the head of the embedded classifier and write it with its card.
 
-    python -m defense.moderation.train_head --public-rows DIR --own-rows FILE --out FOLDER
+    python -m defense.moderation.train_head --public-rows DIR --own-rows FILE … --out FOLDER
 
 The public rows are under MIT or CC BY 4.0 and are not part of this repository; the card lists them.
 """
@@ -35,6 +35,7 @@ from defense.moderation.training_rows import (
 from defense.moderation.verdict import Thresholds
 
 CALIBRATION_FOLDS = 4
+OWN_ROWS = ("moderation_train.jsonl", "alignment.jsonl", "harmful.jsonl", "benign.jsonl")
 THRESHOLDS = Thresholds(refusal=0.5, harmful=0.5)
 PUBLIC_SOURCES = {
     MODERATION_FILE: "openai/moderation-api-release, MIT",

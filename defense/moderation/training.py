@@ -13,15 +13,30 @@ from defense.moderation.encoder import TextEncoder
 from defense.moderation.fitting import LinearFit, fit_logistic
 from defense.moderation.head import (
     CALIBRATED_QUESTIONS,
+    CONTENT_LABELS,
+    HARMFUL_ANSWER,
+    HARMFUL_CONTENT,
+    HARMFUL_REQUEST,
     QUESTIONS,
+    REFUSAL,
+    REQUEST_LIKE,
+    WORD_SALAD,
     WORDED_QUESTIONS,
     ModerationHead,
 )
 from defense.moderation.ngrams import PLACES, Bags, count_places, rarity, weigh
+from defense.moderation.protocol import BEAVERTAILS_CATEGORIES
 from defense.moderation.training_rows import LabelledText
 
 DENSE_INVERSE_PENALTY = 0.001
 WORDED_INVERSE_PENALTY = 5.0
+QUESTION_GROUPS = (
+    (HARMFUL_CONTENT, *CONTENT_LABELS),
+    (HARMFUL_REQUEST, *BEAVERTAILS_CATEGORIES),
+    (HARMFUL_ANSWER, REFUSAL),
+    (WORD_SALAD,),
+    (REQUEST_LIKE,),
+)
 SMALLEST_DEVIATION = 0.02
 CALIBRATION_INVERSE_PENALTY = 100.0
 
@@ -110,7 +125,7 @@ def out_of_fold_logits(views: TextViews, folds: int, seed: int) -> dict[str, Ten
     """Logits of every text from a head that was fitted without its fold."""
     numbers = fold_numbers(views.texts, folds, seed)
     logits = {name: torch.full((len(views),), torch.nan) for name in CALIBRATED_QUESTIONS}
-    for training, held_out in _splits(numbers, folds):
+    for training, held_out in splits(numbers, folds):
         head = fit_head(views.pick(training))
         for name, values_B in predict(head, views.pick(held_out)).items():
             logits[name][held_out] = values_B
@@ -134,28 +149,42 @@ def calibrated(head: ModerationHead, views: TextViews, folds: int, seed: int) ->
 
 
 def _fit_dense(normal_BF: Tensor, views: TextViews) -> LinearFit:
+    """Fit each group of questions on the texts that answer any of them."""
     labels_BK = views.labels(QUESTIONS)
-    return fit_logistic(
-        partial(torch.matmul, normal_BF),
-        normal_BF.shape[1],
-        labels_BK,
-        inverse_penalty=DENSE_INVERSE_PENALTY,
-    )
+    weights_FK = torch.zeros(normal_BF.shape[1], len(QUESTIONS))
+    biases_K = torch.zeros(len(QUESTIONS))
+    for group in QUESTION_GROUPS:
+        columns = [QUESTIONS.index(name) for name in group]
+        rows = _answered(labels_BK[:, columns])
+        fit = fit_logistic(
+            partial(torch.matmul, normal_BF[rows]),
+            normal_BF.shape[1],
+            labels_BK[rows][:, columns],
+            inverse_penalty=DENSE_INVERSE_PENALTY,
+        )
+        weights_FK[:, columns], biases_K[columns] = fit.weights, fit.biases
+    return LinearFit(weights_FK, biases_K)
 
 
 def _fit_worded(views: TextViews) -> tuple[LinearFit, Tensor]:
     labels_BN = views.labels(WORDED_QUESTIONS)
-    asked = [row for row in range(len(views)) if not bool(torch.isnan(labels_BN[row]).all())]
-    counts = [views.counts[row] for row in asked]
+    rows = _answered(labels_BN).tolist()
+    counts = [views.counts[row] for row in rows]
     rarity_V = rarity(counts)
     bags = weigh(counts, rarity_V)
     fit = fit_logistic(
-        bags.project, PLACES, labels_BN[asked], inverse_penalty=WORDED_INVERSE_PENALTY
+        bags.project, PLACES, labels_BN[rows], inverse_penalty=WORDED_INVERSE_PENALTY
     )
     return fit, rarity_V
 
 
-def _splits(numbers: Sequence[int], folds: int) -> Iterator[tuple[list[int], list[int]]]:
+def _answered(labels_BK: Tensor) -> Tensor:
+    """Places of the texts of which at least one label is known."""
+    return (~torch.isnan(labels_BK)).any(dim=1).nonzero().flatten()
+
+
+def splits(numbers: Sequence[int], folds: int) -> Iterator[tuple[list[int], list[int]]]:
+    """For each fold, the places outside it and those inside it."""
     for fold in range(folds):
         training = [row for row, number in enumerate(numbers) if number != fold]
         held_out = [row for row, number in enumerate(numbers) if number == fold]

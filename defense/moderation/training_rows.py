@@ -13,11 +13,13 @@ from pathlib import Path
 from defense.moderation.head import (
     CONTENT_LABELS,
     HARMFUL_ANSWER,
+    HARMFUL_CONTENT,
     HARMFUL_REQUEST,
     REFUSAL,
+    REQUEST_LIKE,
     WORD_SALAD,
 )
-from defense.moderation.protocol import BEAVERTAILS_CATEGORIES, FLAGGED, ModerationError, Outcome
+from defense.moderation.protocol import BEAVERTAILS_CATEGORIES, ModerationError, Outcome
 
 MODERATION_FILE = "moderation_dev.jsonl"
 ADVBENCH_FILE = "advbench_dev.jsonl"
@@ -67,8 +69,8 @@ def moderation_texts(folder: Path) -> list[LabelledText]:
     texts = []
     for row in read_json_lines(folder / MODERATION_FILE):
         labels = {name: int(bool(row[name])) for name in CONTENT_LABELS if name in row}
-        flagged = {FLAGGED: int(any(labels.values()))}
-        texts.append(LabelledText(str(row["prompt"]), labels | flagged, "moderation"))
+        summary = {HARMFUL_CONTENT: int(any(labels.values())), REQUEST_LIKE: 0}
+        texts.append(LabelledText(str(row["prompt"]), labels | summary, "moderation"))
     return texts
 
 
@@ -97,7 +99,7 @@ def own_texts(paths: Sequence[Path]) -> list[LabelledText]:
 
 def request(text: str, *, category: str | None, harmful: bool, source: str = "own") -> LabelledText:
     """A prompt; `category` is the only category it belongs to, where known."""
-    labels = {HARMFUL_REQUEST: int(harmful), FLAGGED: int(harmful)}
+    labels = {HARMFUL_REQUEST: int(harmful), REQUEST_LIKE: 1}
     if not harmful or category in BEAVERTAILS_CATEGORIES:
         labels |= {name: int(name == category) for name in BEAVERTAILS_CATEGORIES}
     return LabelledText(text, labels, f"{source}_request")
@@ -105,8 +107,10 @@ def request(text: str, *, category: str | None, harmful: bool, source: str = "ow
 
 def answer(text: str, outcome: Outcome, source: str) -> LabelledText:
     """An answer: a refusal, a harmful one or a safe one."""
-    harmful = int(outcome is Outcome.HARMFUL)
-    labels = {REFUSAL: int(outcome is Outcome.REFUSED), HARMFUL_ANSWER: harmful, FLAGGED: harmful}
+    labels = {
+        REFUSAL: int(outcome is Outcome.REFUSED),
+        HARMFUL_ANSWER: int(outcome is Outcome.HARMFUL),
+    }
     return LabelledText(text, labels, f"{source}_answer")
 
 

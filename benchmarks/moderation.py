@@ -1,0 +1,169 @@
+"""Errors and speed of the embedded moderation classifier.
+
+    python -m benchmarks.moderation --public-rows DIR
+
+Without public rows only loading and judging are timed. With them, everything that is trained is
+fitted again inside each fold or without each source, so every score is of a text the head never
+saw; the encoder itself is fixed. Rows of `refusals_dev.jsonl`, whose licence forbids more, are only
+measured on.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.measurement import Metric, Metrics, seconds_metric, stopwatch, write_result
+from core.resources import resource_path
+from defense.moderation.embedded import EmbeddedClassifier
+from defense.moderation.encoder import TextEncoder, packaged_encoder_folder
+from defense.moderation.head import (
+    CONTENT_LABELS,
+    HARMFUL_CONTENT,
+    HARMFUL_REQUEST,
+    REFUSAL,
+)
+from defense.moderation.protocol import FLAGGED
+from defense.moderation.train_head import OWN_ROWS, training_texts
+from defense.moderation.training import (
+    TextViews,
+    bags_of,
+    fit_head,
+    fold_numbers,
+    predict,
+    splits,
+    view_texts,
+)
+from defense.moderation.training_rows import LabelledText, read_json_lines
+from defense.protocols import Exchange
+
+FOLDS = 5
+RESULTS = Path(__file__).parent / "results"
+REFUSALS_FILE = "refusals_dev.jsonl"
+REFUSAL_OPENINGS = ("i'm sorry", "i cannot", "i can't", "sorry, but", "not able to", "unable to")
+OPENING_LETTERS = 120
+EXCHANGES = 100
+
+
+def measure(folder: Path, public_rows: Path | None = None) -> Metrics:
+    """Time the classifier and, with public rows at hand, measure its errors."""
+    del folder
+    metrics = dict(_speed())
+    if public_rows is not None:
+        encoder = TextEncoder(packaged_encoder_folder())
+        own = [resource_path(f"rows/{name}") for name in OWN_ROWS]
+        views = view_texts(encoder, training_texts(public_rows, own))
+        metrics |= _content_errors(views)
+        metrics |= _request_errors(views)
+        metrics |= _refusal_errors(views, encoder, public_rows)
+    return metrics
+
+
+def _speed() -> Metrics:
+    exchanges = [
+        Exchange(str(row["prompt"]), str(row["response"]))
+        for row in read_json_lines(resource_path("rows/alignment.jsonl"))[:EXCHANGES]
+    ]
+    loading, judging = [], []
+    for _ in range(3):
+        with stopwatch() as watch:
+            classifier = EmbeddedClassifier(resource_path("moderation"))
+        loading.append(watch.seconds)
+        with stopwatch() as watch:
+            classifier.judge(exchanges)
+        judging.append(watch.seconds)
+    return {
+        "load": seconds_metric(loading, "under 3 s"),
+        f"judge_{EXCHANGES}_exchanges": seconds_metric(judging, "under 5 s"),
+    }
+
+
+def _content_errors(views: TextViews) -> Metrics:
+    """Flagged against not, over the public moderation set, by cross-validation."""
+    inside, outside = _places(views, lambda item: item.source == "moderation")
+    content = views.pick(inside)
+    sums = {HARMFUL_CONTENT: np.zeros(len(inside)), FLAGGED: np.zeros(len(inside))}
+    for training, held_out in splits(fold_numbers(content.texts, FOLDS, seed=0), FOLDS):
+        head = fit_head(views.pick([*(inside[place] for place in training), *outside]))
+        fold = content.pick(held_out)
+        sums[HARMFUL_CONTENT][held_out] = predict(head, fold)[HARMFUL_CONTENT].numpy()
+        scores = head.scores(fold.features_BF, bags_of(head, fold.counts))
+        sums[FLAGGED][held_out] = scores[FLAGGED].numpy()
+    labels = np.array([item.labels[HARMFUL_CONTENT] for item in content.texts])
+    complete = np.array([set(CONTENT_LABELS) <= item.labels.keys() for item in content.texts])
+    return {
+        "content_auc": _auc(labels, sums[HARMFUL_CONTENT], "at least 0.90"),
+        "flagged_auc": _auc(labels, sums[FLAGGED], "at least 0.90"),
+        "flagged_auc_all_labels_known": _auc(labels[complete], sums[FLAGGED][complete]),
+    }
+
+
+def _request_errors(views: TextViews) -> Metrics:
+    """Unsafe against safe XSTest prompts, by a head that saw no XSTest prompt."""
+    inside, outside = _places(views, lambda item: item.source == "xstest_request")
+    unseen = views.pick(inside)
+    logits = predict(fit_head(views.pick(outside)), unseen)[HARMFUL_REQUEST].numpy()
+    labels = np.array([item.labels[HARMFUL_REQUEST] for item in unseen.texts])
+    return {"request_auc_unseen_source": _auc(labels, logits)}
+
+
+def _refusal_errors(views: TextViews, encoder: TextEncoder, public_rows: Path) -> Metrics:
+    """Compliance against refusal, by a head that saw rows of neither source."""
+    inside, outside = _places(
+        views, lambda item: item.source.startswith("advbench") and REFUSAL in item.labels
+    )
+    head = fit_head(views.pick(outside))
+    complied = predict(head, views.pick(inside))[REFUSAL].numpy()
+    rows = read_json_lines(public_rows / REFUSALS_FILE)
+    texts = [LabelledText(str(row["response"]), {}, "refusals") for row in rows]
+    declined = predict(head, view_texts(encoder, texts))[REFUSAL].numpy()
+    opens = np.array([_opens_as_refusal(item.text) for item in texts])
+    labels = np.array([0] * len(complied) + [1] * int(opens.sum()))
+    return {
+        "refusal_auc_unseen_sources": _auc(
+            labels, np.concatenate([complied, declined[opens]]), "at least 0.97"
+        ),
+        "refusal_auc_with_indirect_refusals": _auc(
+            np.array([0] * len(complied) + [1] * len(declined)),
+            np.concatenate([complied, declined]),
+        ),
+    }
+
+
+def _opens_as_refusal(text: str) -> bool:
+    """Many rows of the set answer a harmless question; only plain refusals are labelled so."""
+    opening = text.lower()[:OPENING_LETTERS]
+    return any(phrase in opening for phrase in REFUSAL_OPENINGS)
+
+
+def _places(
+    views: TextViews, wanted: Callable[[LabelledText], bool]
+) -> tuple[list[int], list[int]]:
+    inside = [place for place, item in enumerate(views.texts) if wanted(item)]
+    texts = {views.texts[place].text for place in inside}
+    # A text that occurs in both would have been seen.
+    outside = [place for place, item in enumerate(views.texts) if item.text not in texts]
+    return inside, outside
+
+
+def _auc(labels: np.ndarray, scores: np.ndarray, claim: str | None = None) -> Metric:
+    return Metric("AUC", (round(float(roc_auc_score(labels, scores)), 4),), claim)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, show, and write JSON to benchmarks/results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.moderation")
+    parser.add_argument("--public-rows", type=Path)
+    given = parser.parse_args(arguments)
+    metrics = measure(RESULTS, given.public_rows)
+    path = write_result(RESULTS, "moderation", metrics)
+    print(f"moderation  ({path.relative_to(RESULTS.parents[1])})")
+    for key, metric in metrics.items():
+        claim = f"   claimed: {metric.claim}" if metric.claim else ""
+        print(f"  {key:<36}{metric.median:>10.4f} {metric.unit}{claim}")
+
+
+if __name__ == "__main__":
+    main()
