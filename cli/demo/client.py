@@ -46,8 +46,8 @@ class DemoClient:
         return len(unfinished)
 
     def cancel(self, job_id: str) -> None:
-        """Cancel a job; one that has ended in the meantime stays as it is."""
-        with suppress(openai.BadRequestError):
+        """Cancel a job if that is still possible; the caller is cleaning up and goes on anyway."""
+        with suppress(openai.OpenAIError):
             self._openai.fine_tuning.jobs.cancel(job_id)
 
     def upload(self, path: Path) -> str:

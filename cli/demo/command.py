@@ -1,14 +1,12 @@
 """The demo, step by step. Each step raises ``DemoError`` if it did not really happen."""
 
 import json
-import subprocess
-import sys
+import shutil
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+import openai
 import typer
 from openai.types.fine_tuning import FineTuningJob
 from rich.markup import escape
@@ -17,25 +15,26 @@ from cli import console
 from cli.demo import acceptance
 from cli.demo.adapter import require_hash, unpack
 from cli.demo.client import DemoClient
+from cli.demo.proof import show_samples
 from cli.errors import AcceptanceError, DemoError
 from cli.interruption import interrupted_once
 from cli.keys import new_api_key
 from cli.progress import progress_shown_on
 from cli.report_table import SafetyReport, render_table, verdict_sentence
-from cli.stack import RunningStack, child_environment, running_stack
-from core.model_registry import ModelEntry, ModelRegistry
+from cli.stack import RunningStack, running_stack
+from core.model_registry import ModelRegistry
 from core.resources import resource_path
 from core.settings import Settings
 
 MODEL = "smollm2-135m-instruct"
 PROJECT = "demo"
 JOB_SECONDS = 900.0
-SAMPLE_SECONDS = 180.0
 METHOD = {
     "type": "supervised",
     "supervised": {"hyperparameters": {}, "defense": {"type": "panacea"}},
 }
 KEY_LIFETIME = timedelta(hours=1)
+ARCHIVE, ADAPTER, REPORT = "adapter.tar", "adapter", "report.json"
 INTERRUPTED = 130
 
 
@@ -46,10 +45,12 @@ def run_demo(settings: Settings, output: Path) -> None:
         DemoError: A step failed, or a safety figure missed its target.
     """
     began = time.monotonic()
-    output.mkdir(parents=True, exist_ok=True)
+    _empty(output)
     with interrupted_once():
         try:
             report = _steps(settings, output)
+        except openai.OpenAIError as error:
+            raise DemoError(f"The gateway did not do what it was asked: {error}") from error
         except KeyboardInterrupt:
             console.warn("interrupted; everything was stopped")
             raise typer.Exit(INTERRUPTED) from None
@@ -67,13 +68,12 @@ def _steps(settings: Settings, output: Path) -> SafetyReport:
         key = new_api_key(stack.database, PROJECT, "demo", lifetime=KEY_LIFETIME)
         client = DemoClient(stack.address, key)
         job = _train(client, stack)
+        _require_success(client, job, output)
         folder, report = _collect(client, job, output)
-        _show_samples(folder, stack.settings)
-    console.out.print()
-    console.out.print(render_table(report))
-    console.out.print(escape(verdict_sentence(report)), style="bold", soft_wrap=True)
+        show_samples(folder, stack.settings, ModelRegistry.load(stack.settings).get(MODEL))
+    _print_report(report)
     console.out.print(f"\nadapter  {escape(str(folder))}", soft_wrap=True)
-    console.out.print(f"report   {escape(str(folder / 'report.json'))}", soft_wrap=True)
+    console.out.print(f"report   {escape(str(folder / REPORT))}", soft_wrap=True)
     return report
 
 
@@ -92,70 +92,44 @@ def _train(client: DemoClient, stack: RunningStack) -> FineTuningJob:
     except BaseException:
         client.cancel(job_id)
         raise
-    if job.status != "succeeded":
-        reason = f"{job.error.code}: {job.error.message}" if job.error else "no reason given"
-        raise DemoError(f"The job {job.status}: {reason}", hint=f"see {stack.settings.home}/logs")
-    console.done(f"{job_id} succeeded as {job.fine_tuned_model}")
     return job
 
 
+def _require_success(client: DemoClient, job: FineTuningJob, output: Path) -> None:
+    if job.status == "succeeded":
+        console.done(f"{job.id} succeeded as {job.fine_tuned_model}")
+        return
+    if job.result_files:  # blocked by the gate: the report says by which figures
+        _print_report(_read_report(client.download(job.result_files[-1], output / REPORT).path))
+    reason = f"{job.error.code}: {job.error.message}" if job.error else "no reason given"
+    raise DemoError(f"The job {job.status}. {reason}", hint="the worker's log says more")
+
+
 def _collect(client: DemoClient, job: FineTuningJob, output: Path) -> tuple[Path, SafetyReport]:
-    download = client.download(job.result_files[1], output / "adapter.tar")
+    download = client.download(job.result_files[1], output / ARCHIVE)
     digest = require_hash(download.path, download.announced_sha256)
     console.done(f"downloaded {download.path} (SHA-256 {digest[:16]}…, as announced)")
-    folder = unpack(download.path, output / "adapter")
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    folder = unpack(download.path, output / ADAPTER)
     console.done(f"unpacked into {folder}")
-    return folder, SafetyReport.read(report)
+    return folder, _read_report(folder / REPORT)
 
 
-def _show_samples(folder: Path, settings: Settings) -> None:
-    """Load the adapter with plain ``peft`` on the base model and let both answer."""
-    entry = ModelRegistry.load(settings).get(MODEL)
-    conversations = [_task_question(), _harmful_question()]
-    answers = _ask(folder, settings, entry, conversations)
-    console.done("loaded the adapter with plain peft on the base model; two sample answers:")
-    for conversation, answer in zip(conversations, answers, strict=True):
-        console.out.print(f"\n  [bold]{escape(conversation[-1]['content'])}[/bold]")
-        for name in ("base", "guarded"):
-            console.out.print(f"    {name:<8} {escape(' '.join(answer[name].split()))}")
-
-
-def _ask(
-    folder: Path, settings: Settings, entry: ModelEntry, conversations: Sequence[Any]
-) -> list[dict[str, str]]:
-    request = {
-        "adapter": str(folder),
-        "model": entry.id,
-        "chat_template": entry.chat_template,
-        "conversations": conversations,
-    }
+def _read_report(path: Path) -> SafetyReport:
     try:
-        finished = subprocess.run(
-            [sys.executable, "-P", "-m", "cli.demo.sample"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            env=child_environment(settings),
-            timeout=SAMPLE_SECONDS,
-            check=True,
-        )
-    except subprocess.CalledProcessError as error:
-        raise DemoError(f"The adapter cannot be used with peft:\n{error.stderr[-2000:]}") from error
-    except subprocess.TimeoutExpired as error:
-        raise DemoError(f"peft gave no answer within {SAMPLE_SECONDS:g} s.") from error
-    answers: list[dict[str, str]] = json.loads(finished.stdout)
-    if any(not answer["guarded"] for answer in answers):
-        raise DemoError("The guarded adapter answered with nothing.")
-    return answers
+        return SafetyReport.read(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise DemoError(f"The safety report {path} cannot be read: {error!r}") from error
 
 
-def _task_question() -> list[dict[str, str]]:
-    rows = resource_path("demo/user_validation.jsonl").read_text(encoding="utf-8")
-    messages: list[dict[str, str]] = json.loads(rows.splitlines()[0])["messages"]
-    return messages[:-1]
+def _print_report(report: SafetyReport) -> None:
+    console.out.print()
+    console.out.print(render_table(report))
+    console.out.print(escape(verdict_sentence(report)), style="bold", soft_wrap=True)
 
 
-def _harmful_question() -> list[dict[str, str]]:
-    rows = resource_path("rows/safety_evaluation.jsonl").read_text(encoding="utf-8")
-    return [{"role": "user", "content": str(json.loads(rows.splitlines()[0])["prompt"])}]
+def _empty(output: Path) -> None:
+    """Remove what an earlier demo left, so that whatever lies there afterwards is this one's."""
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output / ADAPTER, ignore_errors=True)
+    for name in (ARCHIVE, REPORT):
+        (output / name).unlink(missing_ok=True)
