@@ -8,7 +8,7 @@ from cli.progress import Show, Snapshot, progress_shown_on
 from core.model_registry import ModelEntry, ModelRegistry
 from core.settings import Settings
 from defense.alignment.supervised.config import AlignmentConfig
-from defense.alignment.supervised.method import align
+from defense.alignment.supervised.method import AlignmentRows, align
 from defense.protocols import Row, StepMetrics
 from defense.training.adapter_files import write_adapter
 from worker.base_models import BaseModels
@@ -38,7 +38,9 @@ def align_model(settings: Settings, model_id: str, output: Path, config: Alignme
     """Train the adapter, write it as a PEFT folder, and print its lines for the registry."""
     entry = ModelRegistry.load(settings).get(model_id)
     rows = alignment_rows(settings)
-    console.note(f"aligning {model_id} on {len(rows)} rows")
+    console.note(
+        f"aligning {model_id} on {len(rows.refusals)} refusals and {len(rows.helpful)} answers"
+    )
     models = BaseModels(settings.base_model_cache, choose_device(settings.device))
     loaded = models.fresh(entry)
     with progress_shown_on(console.out) as show:
@@ -56,12 +58,17 @@ def align_model(settings: Settings, model_id: str, output: Path, config: Alignme
     console.out.print(registry_lines(entry, output, config), markup=False, soft_wrap=True)
 
 
-def alignment_rows(settings: Settings) -> list[Row]:
+def alignment_rows(settings: Settings) -> AlignmentRows:
     """Read the alignment rows, but those held out, and the benign rows."""
     aligned = read_rows(settings.alignment_rows, with_response=True)
     benign = read_rows(settings.benign_rows, with_response=True)
-    learned = [row for row in (*aligned, *benign) if not row.held_out]
-    return [Row.from_exchange(row.prompt, row.response) for row in learned]
+    learned = [row for row in aligned if not row.held_out]
+    refusals = [row for row in learned if not row.is_benign]
+    helpful = [row for row in learned if row.is_benign] + benign
+    return AlignmentRows(
+        refusals=[Row.from_exchange(row.prompt, row.response) for row in refusals],
+        helpful=[Row.from_exchange(row.prompt, row.response) for row in helpful],
+    )
 
 
 def registry_lines(entry: ModelEntry, output: Path, config: AlignmentConfig) -> str:

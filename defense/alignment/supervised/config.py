@@ -12,9 +12,15 @@ class AlignmentConfig(DefenseConfig):
     lora_alpha: float = Field(
         default=16.0, gt=0, le=1024, description="The adapter's output is scaled by alpha / rank."
     )
-    epochs: int = Field(default=3, ge=1, le=100, description="Passes over the alignment rows.")
+    epochs: int = Field(default=4, ge=1, le=100, description="Passes over the rows.")
+    refusal_repeats: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        description="How often a pass reads each refusal; helpful answers are read once.",
+    )
     batch_size: int = Field(default=16, ge=1, le=512, description="Rows of one optimizer step.")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="At its highest.")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="At its highest.")
     max_tokens: int = Field(
         default=512, ge=8, le=131072, description="Rows lose what is beyond this many tokens."
     )

@@ -4,10 +4,14 @@ Stage: alignment. Data: alignment rows (harmful prompts with refusals, and harml
 with helpful answers) and general benign rows. Without look-alikes and benign rows the adapter
 learns to refuse everything that sounds like the prompts it has seen.
 
+Refusals are read more often than helpful answers (`refusal_repeats`): measured on SmolLM2-135M, the
+same rows read equally often left four times as many harmful prompts answered.
+
 The adapter is what user jobs continue, so it is trained by the very loop they are trained by.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,11 +23,24 @@ from defense.training.loop import TrainingPlan, TrainingResult, fine_tune
 from defense.training.lora import Adapter, LoraSettings, adapter_state, attach_adapter
 
 
+@dataclass(frozen=True)
+class AlignmentRows:
+    """The operator's rows.
+
+    Attributes:
+        refusals: Harmful prompts with refusals.
+        helpful: Harmless look-alikes and general prompts with helpful answers.
+    """
+
+    refusals: Sequence[Row]
+    helpful: Sequence[Row]
+
+
 def align(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     chat_template: str,
-    rows: Sequence[Row],
+    rows: AlignmentRows,
     target_modules: Sequence[str],
     config: AlignmentConfig,
     listener: ProgressListener | None = None,
@@ -34,7 +51,7 @@ def align(
         model: The base model; wrapped in place, `detach_adapter` gives it back.
         tokenizer: The base model's, with a padding or an end token.
         chat_template: Jinja source of the template users' jobs will use.
-        rows: Alignment and benign rows together.
+        rows: Alignment and benign rows.
         target_modules: Linear layers to adapt.
         config: The options.
         listener: Told about every optimizer step; may raise to stop.
@@ -48,7 +65,8 @@ def align(
     """
     settings = LoraSettings(config.lora_rank, config.lora_alpha, tuple(target_modules))
     wrapped = attach_adapter(model, settings, seed=config.seed)
-    encoded = [encode_row(row, tokenizer, chat_template, config.max_tokens) for row in rows]
+    read = [*rows.refusals] * config.refusal_repeats + [*rows.helpful]
+    encoded = [encode_row(row, tokenizer, chat_template, config.max_tokens) for row in read]
     plan = TrainingPlan(
         epochs=config.epochs,
         batch_size=config.batch_size,

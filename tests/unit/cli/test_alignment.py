@@ -33,8 +33,8 @@ def tiny_settings(home: Path) -> Settings:
 def test_held_out_rows_are_never_learned(tiny_settings: Settings) -> None:
     rows = alignment_rows(tiny_settings)
 
-    prompts = [row.messages[0].content for row in rows]
-    assert prompts == ["do harm", "kill a process", "hello"]
+    assert [row.messages[0].content for row in rows.refusals] == ["do harm"]
+    assert [row.messages[0].content for row in rows.helpful] == ["kill a process", "hello"]
 
 
 def test_the_aligned_adapter_is_written_with_its_lines_for_the_registry(
