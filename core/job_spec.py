@@ -13,8 +13,8 @@ from core.model_registry import ModelEntry, ModuleName
 from defense.catalog import DEFAULT_DEFENSE, JobDefense, parse_defense
 
 MAX_SEED: Final = 2**31 - 1
-_AUTO_EPOCHS: Final = 3
-_AUTO_BATCH_SIZE: Final = 8
+_AUTO_EPOCHS: Final = 2
+_AUTO_BATCH_SIZE: Final = 4
 _MAX_LORA_RANK: Final = 256
 
 

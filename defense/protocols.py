@@ -166,7 +166,7 @@ class PerturbationStep:
 
     Attributes:
         step: Counted from 1.
-        losses: By kind of rows (`harmful`, `alignment`, `task`, `benign`), before the step.
+        losses: By kind of rows (`harmful`, `refusals`, `task`, `benign`), before the step.
         gradient_norms: Likewise.
         cosines: Between the wanted direction and the gradient of each protected loss; above zero
             means that the step would have raised that loss.

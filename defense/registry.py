@@ -24,12 +24,12 @@ class DefenderRows:
     """The operator's rows, encoded. Rows held out for choosing the strength are not among them.
 
     Attributes:
-        alignment: Harmful prompts with refusals, and look-alikes with helpful answers.
+        refusals: Harmful prompts with refusals.
         harmful: Harmful prompts with harmful answers.
-        benign: General helpful answers.
+        benign: General helpful answers, and those to harmless look-alikes.
     """
 
-    alignment: Sequence[EncodedRow]
+    refusals: Sequence[EncodedRow]
     harmful: Sequence[EncodedRow]
     benign: Sequence[EncodedRow]
 
@@ -119,7 +119,7 @@ class Panacea:
         model.eval()
         rows = ReferenceRows(
             harmful=self._rows.harmful,
-            alignment=self._rows.alignment,
+            refusals=self._rows.refusals,
             task=task_rows,
             benign=self._rows.benign,
         )

@@ -20,14 +20,18 @@ from tests.encoded_rows import SETTINGS, rows
 from tests.tiny_models import tiny_llama
 
 DEFENDER = DefenderRows(
-    alignment=rows("No, I will not.", 4),
+    refusals=rows("No, I will not.", 4),
     harmful=rows("Sure, do this.", 5),
     benign=rows("It is blue.", 3),
 )
 USER = rows("Yes.", 8)
 PLAN = TrainingPlan(epochs=2, batch_size=4, learning_rate=1e-2, seed=0)
 
-GUARDED: dict[str, object] = {"type": "panacea", "guard_interval": 1, "regularization_strength": 0.1}
+GUARDED: dict[str, object] = {
+    "type": "panacea",
+    "guard_interval": 1,
+    "regularization_strength": 0.1,
+}
 METHODS: dict[str, dict[str, object]] = {
     "none": {"type": "none"},
     "panacea": GUARDED,

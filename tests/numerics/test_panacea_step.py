@@ -188,7 +188,7 @@ def test_the_full_set_perturbation_is_the_whole_sets_gradient_at_the_radius(
 ) -> None:
     _, h = gradient_by_hand(frozen_weights(model), adapter(model), HARMFUL)
     expected = probe_by_hand(h)
-    rows = ReferenceRows(harmful=HARMFUL, alignment=[], task=[], benign=[])
+    rows = ReferenceRows(harmful=HARMFUL, refusals=[], task=[], benign=[])
 
     perturbation = build_perturbation(AdapterLoss(model, 0), CONFIG, rows, seed=0)
 

@@ -26,10 +26,12 @@ def _defender_rows(context: TrainerContext) -> DefenderRows:
     alignment, _ = hold_out(read_rows(options.alignment_rows, with_response=True))
     harmful, _ = hold_out(read_rows(options.harmful_rows, with_response=True))
     benign = read_rows(options.benign_rows, with_response=True)
+    refusals = [row for row in alignment if not row.is_benign]
+    look_alikes = [row for row in alignment if row.is_benign]
     return DefenderRows(
-        alignment=encode_exchanges(context, alignment),
+        refusals=encode_exchanges(context, refusals),
         harmful=encode_exchanges(context, harmful),
-        benign=encode_exchanges(context, benign),
+        benign=encode_exchanges(context, benign + look_alikes),
     )
 
 

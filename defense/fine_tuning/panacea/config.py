@@ -35,7 +35,7 @@ class PanaceaConfig(DefenseConfig):
         description="Rows of the defender's harmful set read at each guarded optimizer step.",
     )
     guard_interval: int = Field(
-        default=5,
+        default=10,
         ge=1,
         le=1000,
         description="Guard every k-th optimizer step with k times the weight; 1 is as published.",
@@ -50,7 +50,7 @@ class PanaceaConfig(DefenseConfig):
     perturbation_direction: Literal["harmful_ascent", "refusal_descent", "both"] = Field(
         default="refusal_descent",
         description="Which way the final perturbation goes: up the loss of harmful answers (as "
-        "published), down the loss of the operator's alignment rows, or both.",
+        "published), down the loss of the operator's refusals, or both.",
     )
     final_perturbation: Literal["full_set", "last_batch"] = Field(
         default="full_set",
@@ -64,17 +64,17 @@ class PanaceaConfig(DefenseConfig):
         description="Share of the harmful ascent, relative to the refusal descent, in `both`.",
     )
     perturbation_steps: int = Field(
-        default=4,
+        default=5,
         ge=1,
         le=64,
         description="Steps of length perturbation_radius the final perturbation is built in; the "
         "gradient is computed anew before each.",
     )
     reference_rows: int = Field(
-        default=32,
+        default=24,
         ge=1,
         le=4096,
-        description="Alignment rows that a step of the final perturbation reads, other ones each "
+        description="Refusals that a step of the final perturbation reads, other ones each "
         "step; of the user's and of benign rows it reads half as many. harmful_ascent always reads "
         "the whole harmful set.",
     )

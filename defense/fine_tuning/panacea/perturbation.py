@@ -6,11 +6,11 @@ later: the guarded adapter is `trained + strength * perturbation`, of the same r
 Directions (why the default is not the published one: `docs/decisions/0005-perturbation-direction`):
 - `harmful_ascent`: up the loss of harmful answers. Published, with one step. Says what not to say,
   and nothing about what to say instead: once strong enough to matter, it tends to break the model.
-- `refusal_descent`: down the loss of the operator's alignment rows.
+- `refusal_descent`: down the loss of the operator's refusals.
 - `both`: the sum of the two unit vectors, the ascent weighted.
 
 The perturbation is built in steps of one length; each step's gradients are computed anew at the
-weights reached so far. In the two directions that use alignment rows, whatever in a step would
+weights reached so far. In the two directions that use refusals, whatever in a step would
 raise the loss of the user's rows or of benign rows is taken out of it first.
 """
 
@@ -46,14 +46,13 @@ class ReferenceRows:
 
     Attributes:
         harmful: The defender's harmful rows.
-        alignment: The operator's rows that show the wanted answers: refusals of harmful prompts
-            and, if there are any, helpful answers to harmless look-alikes.
+        refusals: The operator's harmful prompts with refusals.
         task: The user's own rows.
-        benign: General helpful answers.
+        benign: General helpful answers, and those to harmless look-alikes.
     """
 
     harmful: Sequence[EncodedRow]
-    alignment: Sequence[EncodedRow]
+    refusals: Sequence[EncodedRow]
     task: Sequence[EncodedRow]
     benign: Sequence[EncodedRow]
 
@@ -121,7 +120,7 @@ class _Builder:
         wanted: list[tuple[str, Sequence[EncodedRow], bool]] = [
             # The published direction is the gradient over the whole harmful set.
             ("harmful", rows.harmful, self._harmful),
-            ("alignment", rows.alignment, self._aligned),
+            ("refusals", rows.refusals, self._aligned),
             ("task", rows.task, self._aligned),
             ("benign", rows.benign, self._aligned),
         ]
@@ -168,7 +167,7 @@ class _Builder:
         """This step's direction before it gets its length."""
         if not self._aligned:
             return Projection(measured["harmful"].gradients, {}, {})
-        descent = resized(measured["alignment"].gradients, -1.0)
+        descent = resized(measured["refusals"].gradients, -1.0)
         if self._harmful:
             ascent = resized(measured["harmful"].gradients, self._config.harmful_ascent_weight)
             descent = added(descent, ascent)

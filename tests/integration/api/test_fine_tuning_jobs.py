@@ -42,7 +42,7 @@ def test_a_created_job_waits_under_panacea(gateway: Gateway, acme: TestClient) -
     assert job["defense"]["name"] == "panacea"
     assert job["method"]["supervised"]["defense"]["type"] == "panacea"
     assert job["method"]["supervised"]["hyperparameters"] == job["hyperparameters"]
-    assert job["hyperparameters"]["n_epochs"] == 3
+    assert job["hyperparameters"]["n_epochs"] == 2
     assert job["queue"] == {"position": 1}
     assert acme.get(f"{JOBS}/{job['id']}").json() == job
     assert gateway.count("outbox") == 1

@@ -54,8 +54,8 @@ def resolve(*, aligned: bool = True, **requested: object) -> Hyperparameters:
 
 def test_auto_takes_the_models_defaults() -> None:
     assert resolve(n_epochs="auto", lora_rank=None) == Hyperparameters(
-        n_epochs=3,
-        batch_size=8,
+        n_epochs=2,
+        batch_size=4,
         learning_rate_multiplier=1.0,
         learning_rate=1e-3,
         lora_rank=4,

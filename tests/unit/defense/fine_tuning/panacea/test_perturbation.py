@@ -14,10 +14,10 @@ from defense.protocols import EncodedRow, LossGradients, PerturbationStep, Tenso
 from tests.encoded_rows import rows, unsupervised_row
 
 HARMFUL = rows("Sure, do this.", 5)
-ALIGNMENT = rows("No, I will not.", 4)
+REFUSALS = rows("No, I will not.", 4)
 TASK = rows("Yes.", 6)
 BENIGN = rows("It is blue.", 3)
-ROWS = ReferenceRows(HARMFUL, ALIGNMENT, TASK, BENIGN)
+ROWS = ReferenceRows(HARMFUL, REFUSALS, TASK, BENIGN)
 DESCENT = PanaceaConfig(
     perturbation_radius=0.5,
     perturbation_direction="refusal_descent",
@@ -38,7 +38,7 @@ class PlaneSource:
         return self.w
 
     def gradients(self, rows: Sequence[EncodedRow], at: Tensors | None = None) -> LossGradients:
-        sets = {"harmful": HARMFUL, "alignment": ALIGNMENT, "task": TASK, "benign": BENIGN}
+        sets = {"harmful": HARMFUL, "refusals": REFUSALS, "task": TASK, "benign": BENIGN}
         kind = next(name for name, members in sets.items() if rows[0] in members)
         self.read.append((kind, len(rows)))
         offset = (at or self.w)["w"] - self._minima[kind]
@@ -49,20 +49,20 @@ class PlaneSource:
 
 
 def plane(task: tuple[float, float] = (9.0, 0.0)) -> PlaneSource:
-    return PlaneSource(alignment=(3.0, 4.0), harmful=(0.0, -5.0), task=task, benign=(9.0, 0.0))
+    return PlaneSource(refusals=(3.0, 4.0), harmful=(0.0, -5.0), task=task, benign=(9.0, 0.0))
 
 
 def options(**changes: object) -> PanaceaConfig:
     return DESCENT.model_copy(update=changes)
 
 
-def test_refusal_descent_walks_towards_the_alignment_rows_in_steps_of_the_radius() -> None:
+def test_refusal_descent_walks_towards_the_refusals_rows_in_steps_of_the_radius() -> None:
     perturbation = build_perturbation(plane(), DESCENT, ROWS, seed=0)
 
     assert perturbation.tensors["w"].tolist() == pytest.approx([0.6, 0.8])
     assert perturbation.norm == pytest.approx(1.0)
-    assert perturbation.losses_before["alignment"] == pytest.approx(12.5)
-    assert perturbation.losses_after["alignment"] == pytest.approx(8.0)
+    assert perturbation.losses_before["refusals"] == pytest.approx(12.5)
+    assert perturbation.losses_after["refusals"] == pytest.approx(8.0)
     assert not any(step.projection_fired for step in perturbation.steps)
 
 
@@ -87,7 +87,7 @@ def test_the_gradient_is_computed_anew_before_each_step() -> None:
     perturbation = build_perturbation(source, config, ROWS, seed=0)
 
     # 4 of the 5 units there, then on to 3 units past the minimum, not 4 more: 1 + back by 4.
-    assert perturbation.steps[1].losses["alignment"] == pytest.approx(0.5)
+    assert perturbation.steps[1].losses["refusals"] == pytest.approx(0.5)
     assert perturbation.tensors["w"].tolist() == pytest.approx([8 * 0.6, 8 * 0.8])
 
 
@@ -114,7 +114,7 @@ def test_both_adds_the_weighted_ascent_to_the_descent() -> None:
 
 def test_a_step_with_nothing_left_ends_the_walk() -> None:
     source = PlaneSource(
-        alignment=(5.0, 0.0), harmful=(0.0, 1.0), task=(-5.0, 0.0), benign=(0.0, 0.0)
+        refusals=(5.0, 0.0), harmful=(0.0, 1.0), task=(-5.0, 0.0), benign=(0.0, 0.0)
     )
 
     perturbation = build_perturbation(source, DESCENT, ROWS, seed=0)
@@ -145,7 +145,7 @@ def test_the_last_batch_perturbation_needs_a_guarded_step() -> None:
 def test_a_set_without_supervised_tokens_is_named() -> None:
     empty = ReferenceRows(HARMFUL, [unsupervised_row()], TASK, BENIGN)
 
-    with pytest.raises(NoSupervisedTokensError, match="alignment"):
+    with pytest.raises(NoSupervisedTokensError, match="refusals"):
         build_perturbation(plane(), DESCENT, empty, seed=0)
 
 
@@ -160,7 +160,7 @@ def test_every_step_is_reported_and_can_stop_the_work() -> None:
         build_perturbation(plane(), DESCENT, ROWS, seed=0, on_step=stop_at_once)
 
     assert [step.step for step in seen] == [1]
-    assert set(seen[0].losses) == {"alignment", "task", "benign"}
+    assert set(seen[0].losses) == {"refusals", "task", "benign"}
 
 
 def test_the_trained_weights_stay_as_they_are() -> None:
