@@ -102,7 +102,7 @@ class TrainerProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     pass_fds=(commands_read, replies_write),
-                    start_new_session=True,
+                    process_group=0,
                     env=trainer_environment(os.environ),
                 )
         finally:

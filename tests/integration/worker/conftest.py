@@ -2,17 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from core.settings import Settings
 from tests.integration.worker.service import MODEL, Service, open_service, running
-
-if TYPE_CHECKING:
-    from core.embedded.stack import EmbeddedStack
 
 MakeService = Callable[..., Service]
 
@@ -55,26 +52,26 @@ def models_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make_service(
-    home: Path,
-    fresh_database_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    database_url: str,
     redis_url: str,
     models_file: Path,
     tiny_rows: dict[str, str],
 ) -> Iterator[MakeService]:
-    """Start a service with settings of the test's choice."""
-    contexts = []
+    """Start a service with settings of the module's choice, on the module's own database."""
+    contexts: list[AbstractContextManager[Service]] = []
 
     def make(**overrides: object) -> Service:
         chosen: dict[str, object] = {
-            "home": home,
-            "database_url": fresh_database_url,
+            "home": tmp_path_factory.mktemp("home"),
+            "database_url": database_url,
             "redis_url": redis_url,
             "models_file": models_file,
-            "lease_duration": timedelta(seconds=4),
+            "lease_duration": timedelta(seconds=6),
             "heartbeat_interval": timedelta(seconds=0.5),
-            "self_fence_after": timedelta(seconds=3),
+            "self_fence_after": timedelta(seconds=5),
             "reconciler_interval": timedelta(seconds=1),
             "relay_interval": timedelta(seconds=0.2),
             "harmful_rate_limit": 1.0,
@@ -94,10 +91,26 @@ def make_service(
         context.__exit__(None, None, None)
 
 
-@pytest.fixture
-def service(make_service: MakeService) -> Service:
-    """A running service without a worker yet."""
+@pytest.fixture(scope="module")
+def module_service(make_service: MakeService) -> Service:
+    """One service for the tests of a module."""
     return make_service()
+
+
+@pytest.fixture
+def service(module_service: Service) -> Iterator[Service]:
+    """The module's service without any worker, before and after the test."""
+    module_service.stop_workers()
+    yield module_service
+    module_service.stop_workers()
+
+
+@pytest.fixture
+def worked_service(module_service: Service) -> Service:
+    """The module's service with one worker, which later tests find as this one leaves it."""
+    if not module_service.workers:
+        module_service.start_worker()
+    return module_service
 
 
 @pytest.fixture(scope="session")
@@ -128,9 +141,3 @@ def tiny_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         sources[name] = f"path:{path}"
     return sources
-
-
-@pytest.fixture(scope="session")
-def stack(embedded_stack: "EmbeddedStack") -> "EmbeddedStack":
-    """The servers themselves, for tests that restart them."""
-    return embedded_stack

@@ -17,7 +17,7 @@ from core.database import Database
 from core.ids import new_id
 from core.job_spec import Hyperparameters, JobSpec, resolve_defense
 from core.job_state import TERMINAL
-from core.models import Job, JobEvent
+from core.models import File, Job, JobEvent
 from core.outbox import wake_worker
 from core.provision import ensure_project
 from core.repositories.files import FileRepository
@@ -50,7 +50,7 @@ class WorkerProcess:
             todo += children
         return found
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 120) -> None:
         wait_for(lambda: b" ready." in self.log.read_bytes(), seconds, "the worker is not ready")
 
     def kill(self) -> None:
@@ -74,20 +74,26 @@ class Service:
     database: Database
     storage: LocalStorage
     workers: list[WorkerProcess] = field(default_factory=list)
+    _started: int = 0
 
     def start_worker(self, **environment: str) -> WorkerProcess:
-        log = self.settings.home / f"worker-{len(self.workers)}.log"
+        self._started += 1
+        log = self.settings.home / f"worker-{self._started}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 worker_command(self.settings),
                 env=worker_environment(self.settings) | environment_of(self.settings) | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                process_group=0,
             )
         worker = WorkerProcess(process, log)
         self.workers.append(worker)
         return worker
+
+    def stop_workers(self) -> None:
+        while self.workers:
+            self.workers.pop().stop()
 
     def submit(
         self,
@@ -151,7 +157,7 @@ class Service:
             assert job is not None
             JobRepository(session).request_cancel(job.project_id, job_id)
 
-    def wait_until_finished(self, job_id: str, seconds: float = 90) -> Job:
+    def wait_until_finished(self, job_id: str, seconds: float = 150) -> Job:
         wait_for(
             lambda: self.job(job_id).status in TERMINAL,
             seconds,
@@ -159,7 +165,7 @@ class Service:
         )
         return self.job(job_id)
 
-    def wait_until_training(self, job_id: str, seconds: float = 60) -> None:
+    def wait_until_training(self, job_id: str, seconds: float = 120) -> None:
         def trains() -> bool:
             job = self.job(job_id)
             assert job.status not in TERMINAL, (job.error, self.messages(job_id))
@@ -235,12 +241,18 @@ def running(service: Service) -> Iterator[Service]:
     try:
         yield service
     finally:
-        for worker in service.workers:
-            worker.stop()
+        service.stop_workers()
         stop.set()
         for thread in threads:
             thread.join(15)
         service.database.dispose()
+
+
+def result_files(service: Service, job_id: str) -> list[File]:
+    job = service.job(job_id)
+    with service.database.session() as session:
+        files = FileRepository(session)
+        return [files.get(job.project_id, file_id) for file_id in job.result_file_ids]
 
 
 def open_service(settings: Settings) -> Service:

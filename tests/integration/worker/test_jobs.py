@@ -1,13 +1,126 @@
 """Jobs on real servers, with a real worker process, to their end."""
 
+import csv
+import hashlib
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
 from core.job_state import JobStatus
-from tests.integration.worker.service import Service
+from tests.integration.worker.service import Service, result_files, wait_for
+from worker.archive import extract_archive
+
+PANACEA = {
+    "type": "panacea",
+    "regularization_strength": 0.01,
+    "guard_interval": 2,
+    "perturbation_steps": 2,
+    "reference_rows": 4,
+}
 
 
-def test_a_job_runs_to_its_end(service: Service) -> None:
-    service.start_worker()
-    job_id = service.submit()
+def test_a_guarded_job_hands_out_an_archive_that_plain_peft_loads(
+    worked_service: Service, models_file: Path, tmp_path: Path
+) -> None:
+    job_id = worked_service.submit(defense=PANACEA, epochs=2)
+
+    job = worked_service.wait_until_finished(job_id)
+
+    assert job.status is JobStatus.SUCCEEDED, (job.error, worked_service.messages(job_id))
+    metrics, archive, report = result_files(worked_service, job_id)
+    assert [metrics.filename, archive.filename, report.filename] == [
+        "metrics.csv",
+        "adapter.tar",
+        "report.json",
+    ]
+    path = worked_service.settings.storage_path / archive.storage_key
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == archive.sha256 == job.archive_sha256
+    names = {file.name for file in extract_archive(path, tmp_path / "adapter")}
+    assert names == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "report.json",
+    }
+    base = AutoModelForCausalLM.from_pretrained(models_file.parent / "model")
+    plain = base(torch.tensor([[5, 6, 7]])).logits
+    tuned = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    assert not torch.equal(tuned(torch.tensor([[5, 6, 7]])).logits, plain)
+
+
+def test_the_report_and_the_metrics_tell_what_happened(worked_service: Service) -> None:
+    job_id = worked_service.submit(defense={**PANACEA, "perturbation_strength": 0.5})
+
+    job = worked_service.wait_until_finished(job_id)
+
+    assert job.status is JobStatus.SUCCEEDED, (job.error, worked_service.messages(job_id))
+    storage = worked_service.settings.storage_path
+    metrics, _, report_file = result_files(worked_service, job_id)
+    report = json.loads((storage / report_file.storage_key).read_bytes())
+    assert report["decision"]["verdict"] == "released"
+    assert report["perturbation"]["strength"] == 0.5
+    assert report["evaluation"]["adapter_sha256"] == report["adapter"]["sha256"]
+    assert set(report["evaluation"]["models"]) == {"base", "tuned", "guarded"}
+    assert report["evaluation"]["models"]["guarded"]["safety"]["n"] == 4
+    with (storage / metrics.storage_key).open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    steps = [event for event in worked_service.events(job_id) if event.type == "metrics"]
+    assert len(lines) == len(steps) == report["training"]["steps"]
+    assert all(line["train_loss"] for line in lines)
+    assert any(line["harmful_loss"] for line in lines)
+    assert job.trained_tokens == report["training"]["tokens"]
+    assert job.safety is not None
+    assert job.safety["verdict"] == "released"
+    assert "moderation_checks" in {event.type for event in worked_service.events(job_id)}
+
+
+def test_a_row_that_is_too_long_fails_the_job_with_its_line(worked_service: Service) -> None:
+    job_id = worked_service.submit([("short", "fine"), ("long", "x" * 400)])
+
+    job = worked_service.wait_until_finished(job_id)
+
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "invalid_training_file"
+    assert job.error["param"] == "training_file"
+    assert "Line 2, messages" in job.error["message"]
+
+
+def test_a_message_that_was_lost_is_made_good_by_the_reconciler(worked_service: Service) -> None:
+    service = worked_service
+    service.workers[0].wait_until_ready()
+    job_id = service.submit([("short", "fine"), ("long", "x" * 400)], wake=False)
 
     job = service.wait_until_finished(job_id)
 
-    assert job.status is JobStatus.SUCCEEDED, (job.error, service.messages(job_id))
+    assert job.status is JobStatus.FAILED
+    assert job.attempt == 1
+
+
+def test_two_workers_never_train_one_job_at_once(service: Service) -> None:
+    for _ in range(2):
+        service.start_worker().wait_until_ready()
+    job_ids = [service.submit([("a", "b"), ("long", "x" * 400)]) for _ in range(6)]
+
+    for job_id in job_ids:
+        service.wait_until_finished(job_id)
+
+    for job_id in job_ids:
+        fences = [event.fence for event in service.events(job_id) if event.fence is not None]
+        assert all(before <= after for before, after in pairwise(fences))
+        assert set(fences) == {1}
+        assert service.job(job_id).attempt == 1
+        assert sum("is running" in message for message in service.messages(job_id)) == 1
+
+
+def test_a_released_job_leaves_no_workspace_behind(worked_service: Service) -> None:
+    job_id = worked_service.submit([("a", "b"), ("long", "x" * 400)])
+
+    worked_service.wait_until_finished(job_id)
+
+    folder = worked_service.settings.workspaces
+    wait_for(lambda: not any(folder.iterdir()), 5, "the workspace is still there")

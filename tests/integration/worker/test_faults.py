@@ -1,0 +1,199 @@
+"""What must not lose a job, or train it twice at once: crashes, restarts, cancellation."""
+
+import os
+import signal
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.job_state import JobStatus
+from tests.integration.worker.conftest import MakeService
+from tests.integration.worker.service import Service, WorkerProcess, is_alive, wait_for
+
+if TYPE_CHECKING:
+    from core.embedded.stack import EmbeddedStack
+
+LONG = 8  # epochs over 24 rows, one row a step: some seconds of training
+ENDLESS = 50
+
+
+@pytest.fixture(scope="module")
+def module_service(make_service: MakeService) -> Service:
+    return make_service(max_attempts=2)
+
+
+def trainer_of(worker: WorkerProcess) -> int:
+    """Find the trainer: the only descendant that leads a process group of its own."""
+    (pid,) = [
+        pid for pid in worker.descendants() if os.getpgid(pid) == pid and pid != worker.process.pid
+    ]
+    return pid
+
+
+def attempts(service: Service, job_id: str) -> list[int]:
+    """List the fences of a job's events, in the order in which they were written."""
+    return [event.fence for event in service.events(job_id) if event.fence is not None]
+
+
+def wait_until_attempt(service: Service, job_id: str, number: int) -> None:
+    def is_running() -> bool:
+        job = service.job(job_id)
+        return job.attempt == number and job.status is JobStatus.RUNNING
+
+    wait_for(is_running, 120, "the job was not claimed")
+
+
+def assert_only_one_trained_at_a_time(service: Service, job_id: str) -> None:
+    fences = attempts(service, job_id)
+    assert all(before <= after for before, after in pairwise(fences)), fences
+
+
+def test_a_killed_worker_leaves_no_trainer_and_another_worker_finishes_the_job(
+    service: Service,
+) -> None:
+    first = service.start_worker()
+    job_id = service.submit(epochs=LONG, batch_size=1)
+    service.wait_until_training(job_id)
+    family = first.descendants()
+    trainer = trainer_of(first)
+
+    first.kill()
+    service.start_worker()
+    job = service.wait_until_finished(job_id)
+
+    assert trainer in family
+    assert not any(is_alive(pid) for pid in family)
+    assert job.status is JobStatus.SUCCEEDED, (job.error, service.messages(job_id))
+    assert job.attempt == 2
+    assert_only_one_trained_at_a_time(service, job_id)
+    # The stages before training were finished by the first attempt and are not repeated.
+    assert sum("Checking the rows" in message for message in service.messages(job_id)) == 1
+
+
+def test_a_frozen_worker_that_wakes_up_late_writes_nothing(service: Service) -> None:
+    first = service.start_worker()
+    job_id = service.submit(epochs=ENDLESS, batch_size=1)
+    service.wait_until_training(job_id)
+    family = [first.process.pid, *first.descendants()]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+
+    wait_for(
+        lambda: service.job(job_id).status is JobStatus.QUEUED, 60, "the lease was not taken back"
+    )
+    for pid in family:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: service.job(job_id).attempt == 2, 90, "nobody claimed the job again")
+
+    service.cancel(job_id)
+    service.wait_until_finished(job_id)
+    assert_only_one_trained_at_a_time(service, job_id)
+
+
+def test_a_job_is_cancelled_while_it_trains(worked_service: Service) -> None:
+    service = worked_service
+    worker = service.workers[0]
+    job_id = service.submit(epochs=ENDLESS, batch_size=1)
+    service.wait_until_training(job_id)
+    trainer = trainer_of(worker)
+
+    started = time.monotonic()
+    service.cancel(job_id)
+    job = service.wait_until_finished(job_id, seconds=30)
+
+    assert time.monotonic() - started < 10
+    assert job.status is JobStatus.CANCELLED
+    assert not is_alive(trainer)
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_job_back(service: Service) -> None:
+    worker = service.start_worker()
+    job_id = service.submit(epochs=ENDLESS, batch_size=1)
+    service.wait_until_training(job_id)
+    family = worker.descendants()
+
+    started = time.monotonic()
+    worker.process.terminate()
+    worker.process.wait(25)
+
+    assert time.monotonic() - started < 15
+    job = service.job(job_id)
+    assert job.status is JobStatus.QUEUED
+    assert job.attempt == 0
+    assert not any(is_alive(pid) for pid in family)
+
+
+def test_a_trainer_killed_twice_ends_the_job_as_out_of_memory(worked_service: Service) -> None:
+    service = worked_service
+    worker = service.workers[0]
+    job_id = service.submit(epochs=ENDLESS, batch_size=1)
+    for attempt in (1, 2):
+        wait_until_attempt(service, job_id, attempt)
+        service.wait_until_training(job_id)
+        os.kill(trainer_of(worker), signal.SIGKILL)
+
+    job = service.wait_until_finished(job_id)
+
+    assert job.error is not None
+    assert job.error["code"] == "out_of_memory"
+    assert job.attempt == 2
+
+
+def test_a_job_that_kills_every_worker_is_given_up(service: Service) -> None:
+    job_id = service.submit(epochs=ENDLESS, batch_size=1)
+    for attempt in (1, 2):
+        worker = service.start_worker()
+        wait_for(
+            lambda number=attempt: (
+                service.job(job_id).attempt == number
+                and service.job(job_id).status is JobStatus.RUNNING
+            ),
+            60,
+            "the job was not claimed",
+        )
+        worker.kill()
+
+    job = service.wait_until_finished(job_id)
+
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "worker_lost"
+    assert job.attempt == 2
+
+
+def test_a_restart_of_redis_loses_no_job(worked_service: Service, stack: "EmbeddedStack") -> None:
+    service = worked_service
+    running = service.submit(epochs=LONG, batch_size=1)
+    service.wait_until_training(running)
+
+    stack.restart_redis()
+    waiting = service.submit([("a", "b"), ("long", "x" * 400)])
+
+    assert service.wait_until_finished(running).status is JobStatus.SUCCEEDED
+    assert service.job(running).attempt == 1
+    assert service.wait_until_finished(waiting).status is JobStatus.FAILED
+    assert service.job(waiting).attempt == 1
+
+
+def test_a_restart_of_postgres_loses_no_job(
+    worked_service: Service, stack: "EmbeddedStack"
+) -> None:
+    service = worked_service
+    job_id = service.submit(epochs=LONG, batch_size=1)
+    service.wait_until_training(job_id)
+
+    stack.restart_postgres()
+    job = service.wait_until_finished(job_id)
+
+    assert job.status is JobStatus.SUCCEEDED, (job.error, service.messages(job_id))
+    assert job.attempt == 1
+    assert_only_one_trained_at_a_time(service, job_id)
+
+
+@pytest.fixture
+def stack(embedded_stack: "EmbeddedStack") -> "EmbeddedStack":
+    if not embedded_stack.is_owner:
+        pytest.skip("the servers are not ours to restart")
+    return embedded_stack
