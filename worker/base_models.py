@@ -27,6 +27,7 @@ from transformers import (
 from core.errors import TunewardError
 from core.model_registry import ModelEntry, Source, SourceKind
 from core.resources import resource_path
+from worker.devices import compute_dtype
 
 # Raise when a conversion would come out differently.
 CONVERSION: Final = 1
@@ -121,7 +122,7 @@ class BaseModels:
         folder = self.prepare(entry).folder
         model = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=compute_dtype(self._device),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
