@@ -2,14 +2,23 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 import structlog
 
+from core.settings import Settings
+
 MAX_BACKOFF: Final = timedelta(seconds=30)
 
 _log = structlog.get_logger(__name__)
+
+
+def heartbeat_file(settings: Settings, name: str) -> Path:
+    """Say which file a loop of this name touches after every good round."""
+    return settings.home / "heartbeats" / name
 
 
 def run_periodically(
@@ -18,9 +27,19 @@ def run_periodically(
     stop: threading.Event,
     *,
     name: str,
+    heartbeat: Path | None = None,
     max_backoff: timedelta = MAX_BACKOFF,
 ) -> None:
-    """Do the work again and again until told to stop; after failures wait longer each time."""
+    """Do the work again and again until told to stop; after failures wait longer each time.
+
+    Args:
+        work: One round.
+        interval: From the end of a good round to the next one.
+        stop: Ends the loop, at once if it waits.
+        name: For the log.
+        heartbeat: Touched after every good round, for health checks.
+        max_backoff: Longest wait after failures.
+    """
     failures = 0
     while not stop.is_set():
         try:
@@ -30,5 +49,14 @@ def run_periodically(
             _log.warning(f"{name}_failed", error=type(error).__name__, failures=failures)
         else:
             failures = 0
+            if heartbeat is not None:
+                _beat(heartbeat)
         wait = min(interval * 2**failures, max(interval, max_backoff))
         stop.wait(wait.total_seconds())
+
+
+def _beat(heartbeat: Path) -> None:
+    """A file that cannot be touched grows old, which says enough; the work itself was done."""
+    with suppress(OSError):
+        heartbeat.parent.mkdir(parents=True, exist_ok=True)
+        heartbeat.touch()

@@ -19,7 +19,7 @@ from core.repositories.job_leases import JobLeaseRepository
 from core.repositories.outbox import OutboxRepository
 from core.settings import Settings
 from core.task_names import WAKE_WORKER
-from worker.periodic import run_periodically
+from worker.periodic import heartbeat_file, run_periodically
 
 MAX_WAKE_UPS: Final = 8
 KEEP_SENT: Final = timedelta(days=1)
@@ -78,7 +78,11 @@ def run_forever(settings: Settings, stop: threading.Event) -> None:
     reconciler = Reconciler(database, settings.max_attempts)
     try:
         run_periodically(
-            reconciler.reconcile, settings.reconciler_interval, stop, name="reconciler"
+            reconciler.reconcile,
+            settings.reconciler_interval,
+            stop,
+            name="reconciler",
+            heartbeat=heartbeat_file(settings, "reconciler"),
         )
     finally:
         database.dispose()

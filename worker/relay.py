@@ -21,7 +21,7 @@ from core.repositories.outbox import OutboxRepository
 from core.settings import Settings
 from core.task_names import QUEUE, WAKE_WORKER
 from worker.celery_settings import make_celery_app
-from worker.periodic import run_periodically
+from worker.periodic import heartbeat_file, run_periodically
 
 BATCH: Final = 100
 # More waiting wake-ups than workers tell nobody anything new.
@@ -96,7 +96,13 @@ def run_forever(settings: Settings, stop: threading.Event) -> None:
     app = make_celery_app(settings)
     relay = Relay(database, app, client)
     try:
-        run_periodically(relay.send_pending, settings.relay_interval, stop, name="relay")
+        run_periodically(
+            relay.send_pending,
+            settings.relay_interval,
+            stop,
+            name="relay",
+            heartbeat=heartbeat_file(settings, "relay"),
+        )
     finally:
         client.close()
         app.close()
