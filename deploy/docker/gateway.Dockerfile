@@ -17,10 +17,16 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /opt/tuneward/bin/pip install --constraint constraints/runtime.txt .
 
 FROM python:3.11-slim-bookworm
+# A new volume takes over these folders with their owner.
 RUN useradd --uid 10001 --create-home tuneward \
-    && install -d -o tuneward -g tuneward -m 700 /var/lib/tuneward /var/lib/tuneward/storage
+    && install -d -o tuneward -g tuneward -m 700 \
+        /var/lib/tuneward \
+        /var/lib/tuneward/storage \
+        /var/lib/tuneward/storage/uploads \
+        /var/lib/tuneward/storage/staging \
+        /var/lib/tuneward/storage/released
 COPY --from=build /opt/tuneward /opt/tuneward
-COPY deploy/docker/reachable.py /opt/tuneward/reachable.py
+COPY deploy/docker/health_check.py /opt/tuneward/health_check.py
 ENV PATH=/opt/tuneward/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONSAFEPATH=1 \

