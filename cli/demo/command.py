@@ -28,7 +28,7 @@ from core.settings import Settings
 
 MODEL = "smollm2-135m-instruct"
 PROJECT = "demo"
-JOB_SECONDS = 900.0
+JOB_SECONDS = 1800.0  # several times what two cores need
 METHOD = {
     "type": "supervised",
     "supervised": {"hyperparameters": {}, "defense": {"type": "panacea"}},
