@@ -8,6 +8,7 @@ Shapes: R rank, I a module's inputs, O its outputs; `lora_a_RI`, `lora_b_OR`. Th
 `scaling * lora_b_OR @ lora_a_RI` to the module's weight, with `scaling = alpha / rank`.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -85,7 +86,9 @@ def attach_adapter(
     """
     if aligned is not None:
         _check_it_fits(aligned.settings, settings)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # PEFT asks transformers for a property under its old name; nobody here can change that.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         torch.manual_seed(seed)
         try:
             wrapped = get_peft_model(model, settings.peft_config(), adapter_name=ADAPTER_NAME)
