@@ -13,7 +13,7 @@ from defense.protocols import Row, StepMetrics
 from defense.training.adapter_files import write_adapter
 from worker.base_models import BaseModels
 from worker.devices import choose_device
-from worker.row_sources import read_rows
+from worker.row_sources import hold_out, read_rows, to_learn_from
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,8 @@ def align_model(settings: Settings, model_id: str, output: Path, config: Alignme
 
 def alignment_rows(settings: Settings) -> AlignmentRows:
     """Read the alignment rows, but those held out, and the benign rows."""
-    aligned = read_rows(settings.alignment_rows, with_response=True)
-    benign = read_rows(settings.benign_rows, with_response=True)
-    learned = [row for row in aligned if not row.held_out]
+    learned, judged = hold_out(read_rows(settings.alignment_rows, with_response=True))
+    benign = to_learn_from(read_rows(settings.benign_rows, with_response=True), judged)
     refusals = [row for row in learned if not row.is_benign]
     helpful = [row for row in learned if row.is_benign] + benign
     return AlignmentRows(

@@ -17,6 +17,7 @@ from core.model_registry import Source, SourceKind
 from core.resources import resource_path
 
 BENIGN_CATEGORY: Final = "benign"
+HELD_OUT_EVERY: Final = 5
 
 
 class RowSourceError(TunewardError):
@@ -100,17 +101,26 @@ def spread(rows: Sequence[PromptRow], count: int) -> list[PromptRow]:
     return [rows[index * len(rows) // count] for index in range(count)]
 
 
-def hold_out(rows: Sequence[PromptRow], every: int = 5) -> tuple[list[PromptRow], list[PromptRow]]:
-    """Split into rows to learn from and rows to judge by; a prompt is never in both.
+def hold_out(alignment: Sequence[PromptRow]) -> tuple[list[PromptRow], list[PromptRow]]:
+    """Split a whole alignment set into rows to learn from and harmful rows to judge by.
 
-    The rows themselves may say which are held out; otherwise every fifth prompt is.
+    The rows themselves may say which are held out; if none does, every fifth harmful prompt is.
+    Always give the whole set: of a part of it, other prompts would be the fifth.
     """
-    prompts = list(dict.fromkeys(row.prompt for row in rows))
-    held = {row.prompt for row in rows if row.held_out} or set(prompts[every - 1 :: every])
+    held = {row.prompt for row in alignment if row.held_out}
+    if not held:
+        harmful = dict.fromkeys(row.prompt for row in alignment if not row.is_benign)
+        held = set(list(harmful)[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
     return (
-        [row for row in rows if row.prompt not in held],
-        [row for row in rows if row.prompt in held],
+        [row for row in alignment if row.prompt not in held],
+        [row for row in alignment if row.prompt in held and not row.is_benign],
     )
+
+
+def to_learn_from(rows: Sequence[PromptRow], judged: Sequence[PromptRow]) -> list[PromptRow]:
+    """Leave out of another set what is held out: by its own word, or because it is judged by."""
+    prompts = {row.prompt for row in judged}
+    return [row for row in rows if not row.held_out and row.prompt not in prompts]
 
 
 def _read_row(line: str, place: str, with_response: bool) -> PromptRow:  # noqa: FBT001

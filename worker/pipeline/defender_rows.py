@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from defense.protocols import EncodedRow, Row
 from defense.registry import DefenderRows, DefenseMethod, build_method
 from defense.training.chat import encode_row
-from worker.row_sources import PromptRow, hold_out, read_rows
+from worker.row_sources import PromptRow, hold_out, read_rows, to_learn_from
 from worker.trainer_tools import TrainerContext
 
 
@@ -16,16 +16,15 @@ def prepare_method(context: TrainerContext) -> DefenseMethod:
 
 def held_out_prompts(context: TrainerContext) -> list[PromptRow]:
     """Harmful prompts of the alignment set that no defense has learned from."""
-    rows = read_rows(context.tools.options.alignment_rows, with_response=True)
-    _, held = hold_out([row for row in rows if not row.is_benign])
-    return held
+    _, judged = hold_out(read_rows(context.tools.options.alignment_rows, with_response=True))
+    return judged
 
 
 def _defender_rows(context: TrainerContext) -> DefenderRows:
     options = context.tools.options
-    alignment, _ = hold_out(read_rows(options.alignment_rows, with_response=True))
-    harmful, _ = hold_out(read_rows(options.harmful_rows, with_response=True))
-    benign = read_rows(options.benign_rows, with_response=True)
+    alignment, judged = hold_out(read_rows(options.alignment_rows, with_response=True))
+    harmful = to_learn_from(read_rows(options.harmful_rows, with_response=True), judged)
+    benign = to_learn_from(read_rows(options.benign_rows, with_response=True), judged)
     refusals = [row for row in alignment if not row.is_benign]
     look_alikes = [row for row in alignment if row.is_benign]
     return DefenderRows(

@@ -37,6 +37,21 @@ def test_held_out_rows_are_never_learned(tiny_settings: Settings) -> None:
     assert [row.messages[0].content for row in rows.helpful] == ["kill a process", "hello"]
 
 
+def test_without_marks_the_prompts_that_jobs_judge_by_are_not_learned(
+    tiny_settings: Settings,
+) -> None:
+    unmarked: list[dict[str, object]] = [
+        {"prompt": f"do harm {number}", "response": "No.", "category": "violence"}
+        for number in range(5)
+    ]
+    write_rows(tiny_settings.home / "alignment.jsonl", [ALIGNMENT[2], *unmarked])
+
+    rows = alignment_rows(tiny_settings)
+
+    assert "do harm 4" not in [row.messages[0].content for row in rows.refusals]
+    assert len(rows.refusals) == 4
+
+
 def test_the_aligned_adapter_is_written_with_its_lines_for_the_registry(
     tiny_settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
