@@ -23,24 +23,18 @@ from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 
-from defense.errors import NumericalDivergenceError
-from defense.ops.tensors import global_norm
 from defense.protocols import (
     EncodedRow,
     Guard,
-    GuardCorrection,
     ProgressListener,
     StepMetrics,
 )
 from defense.training.batching import Batch, ShuffledBatches, collate, supervised_rows
-from defense.training.lora import trainable_parameters
 from defense.training.loss import AdapterLoss
+from defense.training.step_recorder import StepRecorder
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,9 @@ def fine_tune(
     """
     usable = supervised_rows(rows, "training")
     loss = AdapterLoss(model, pad_token_id)
-    recorder = _StepRecorder(loss, plan, plan.total_steps(len(usable)), guard, listener)
+    recorder = StepRecorder(
+        loss, plan.max_gradient_norm, plan.total_steps(len(usable)), guard, listener
+    )
     device = next(model.parameters()).device
     with (
         tempfile.TemporaryDirectory(prefix="trainer-") as folder,
@@ -229,99 +225,3 @@ class _AdapterTrainer(Trainer):
         self._on_batch(loss_sum.item(), int(correct), counted, read)
         step_tokens = counted if num_items_in_batch is None else num_items_in_batch
         return torch.as_tensor(loss_sum / step_tokens)
-
-
-class _StepRecorder(TrainerCallback):
-    """Clips, guards and reports every optimizer step."""
-
-    def __init__(
-        self,
-        loss: AdapterLoss,
-        plan: TrainingPlan,
-        total_steps: int,
-        guard: Guard | None,
-        listener: ProgressListener | None,
-    ) -> None:
-        self.total_steps = total_steps
-        self.history: list[StepMetrics] = []
-        self.tokens = 0
-        self._source = loss
-        self._parameters = trainable_parameters(loss.model)
-        self._max_norm = plan.max_gradient_norm
-        self._guard = guard
-        self._listener = listener
-        self._loss_sum, self._correct, self._counted = 0.0, 0, 0
-        self._pending: StepMetrics | None = None
-
-    def on_batch(self, loss_sum: float, correct: int, counted: int, read: int) -> None:
-        """Collect one batch of the optimizer step under way."""
-        self._loss_sum += loss_sum
-        self._correct += correct
-        self._counted += counted
-        self.tokens += read
-
-    def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **context: Any,  # noqa: ANN401
-    ) -> None:
-        """Clip the user's gradient and add the guard's term."""
-        step = state.global_step + 1
-        gradients = {
-            name: parameter.grad
-            for name, parameter in self._parameters.items()
-            if parameter.grad is not None
-        }
-        norm = global_norm(gradients)
-        if not torch.isfinite(torch.tensor([norm, self._loss_sum])).all():
-            raise NumericalDivergenceError(
-                f"training diverged at step {step} (loss {self._loss_sum}, gradient norm {norm}); "
-                "lower the learning rate"
-            )
-        if norm > self._max_norm:
-            for gradient in gradients.values():
-                gradient.mul_(self._max_norm / norm)
-        correction = None
-        if self._guard is not None:
-            correction = self._guard.correction(step, self._source, gradients)
-        if correction is not None:
-            for name, gradient in gradients.items():
-                gradient.add_(correction.tensors[name])
-        rate = float(context["optimizer"].param_groups[0]["lr"])
-        self._pending = self._metrics(step, norm, rate, correction)
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,  # noqa: ARG002
-        control: TrainerControl,  # noqa: ARG002
-        **_context: Any,  # noqa: ANN401
-    ) -> None:
-        """Report the step."""
-        if self._pending is None:
-            return
-        metrics, self._pending = self._pending, None
-        self._loss_sum, self._correct, self._counted = 0.0, 0, 0
-        self.history.append(metrics)
-        if self._listener is not None:
-            self._listener.on_step(metrics)
-
-    def _metrics(
-        self, step: int, norm: float, rate: float, correction: GuardCorrection | None
-    ) -> StepMetrics:
-        counted = max(1, self._counted)
-        return StepMetrics(
-            step=step,
-            total_steps=self.total_steps,
-            train_loss=self._loss_sum / counted,
-            train_mean_token_accuracy=self._correct / counted,
-            gradient_norm=norm,
-            harmful_loss=correction.harmful_loss if correction else None,
-            perturbed_harmful_loss=correction.perturbed_harmful_loss if correction else None,
-            harmful_gradient_norm=correction.harmful_gradient_norm if correction else None,
-            guard_norm=correction.norm if correction else None,
-            learning_rate=rate,
-            tokens=self.tokens,
-        )

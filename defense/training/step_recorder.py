@@ -1,0 +1,108 @@
+"""What happens around each optimizer step: clipping, the guard's term, and the step's metrics."""
+
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from defense.errors import NumericalDivergenceError
+from defense.ops.tensors import global_norm
+from defense.protocols import Guard, GuardCorrection, ProgressListener, StepMetrics
+from defense.training.lora import trainable_parameters
+from defense.training.loss import AdapterLoss
+
+
+class StepRecorder(TrainerCallback):
+    """Clips, guards and reports every optimizer step."""
+
+    def __init__(
+        self,
+        loss: AdapterLoss,
+        max_gradient_norm: float,
+        total_steps: int,
+        guard: Guard | None,
+        listener: ProgressListener | None,
+    ) -> None:
+        self.total_steps = total_steps
+        self.history: list[StepMetrics] = []
+        self.tokens = 0
+        self._source = loss
+        self._parameters = trainable_parameters(loss.model)
+        self._max_norm = max_gradient_norm
+        self._guard = guard
+        self._listener = listener
+        self._loss_sum, self._correct, self._counted = 0.0, 0, 0
+        self._pending: StepMetrics | None = None
+
+    def on_batch(self, loss_sum: float, correct: int, counted: int, read: int) -> None:
+        """Collect one batch of the optimizer step under way."""
+        self._loss_sum += loss_sum
+        self._correct += correct
+        self._counted += counted
+        self.tokens += read
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **context: Any,  # noqa: ANN401
+    ) -> None:
+        """Clip the user's gradient and add the guard's term."""
+        step = state.global_step + 1
+        gradients = {
+            name: parameter.grad
+            for name, parameter in self._parameters.items()
+            if parameter.grad is not None
+        }
+        norm = global_norm(gradients)
+        if not torch.isfinite(torch.tensor([norm, self._loss_sum])).all():
+            raise NumericalDivergenceError(
+                f"training diverged at step {step} (loss {self._loss_sum}, gradient norm {norm}); "
+                "lower the learning rate"
+            )
+        if norm > self._max_norm:
+            for gradient in gradients.values():
+                gradient.mul_(self._max_norm / norm)
+        correction = None
+        if self._guard is not None:
+            correction = self._guard.correction(step, self._source, gradients)
+        if correction is not None:
+            for name, gradient in gradients.items():
+                gradient.add_(correction.tensors[name])
+        rate = float(context["optimizer"].param_groups[0]["lr"])
+        self._pending = self._metrics(step, norm, rate, correction)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,  # noqa: ARG002
+        **_context: Any,  # noqa: ANN401
+    ) -> None:
+        """Report the step."""
+        if self._pending is None:
+            return
+        metrics, self._pending = self._pending, None
+        self._loss_sum, self._correct, self._counted = 0.0, 0, 0
+        self.history.append(metrics)
+        if self._listener is not None:
+            self._listener.on_step(metrics)
+
+    def _metrics(
+        self, step: int, norm: float, rate: float, correction: GuardCorrection | None
+    ) -> StepMetrics:
+        counted = max(1, self._counted)
+        return StepMetrics(
+            step=step,
+            total_steps=self.total_steps,
+            train_loss=self._loss_sum / counted,
+            train_mean_token_accuracy=self._correct / counted,
+            gradient_norm=norm,
+            harmful_loss=correction.harmful_loss if correction else None,
+            perturbed_harmful_loss=correction.perturbed_harmful_loss if correction else None,
+            harmful_gradient_norm=correction.harmful_gradient_norm if correction else None,
+            guard_norm=correction.norm if correction else None,
+            learning_rate=rate,
+            tokens=self.tokens,
+        )
