@@ -1,13 +1,17 @@
 """Structured logs: one event per line, as JSON or for the eye.
 
 Logs carry ids, sizes, counts and hashes; never rows, prompts or keys. Whatever slips in under a
-telling name, or looks like one of our API keys, is blacked out. Standard-library loggers
-(uvicorn, celery, sqlalchemy) go through the same chain.
+telling name, or looks like one of our API keys, is blacked out. Of an exception a line tells the
+types and where they were raised, not what they say: their text can hold a row. Standard-library
+loggers (uvicorn, celery, sqlalchemy) go through the same chain.
 """
 
+import errno
 import logging
 import re
 import sys
+import traceback
+from collections.abc import Iterator
 from typing import Any, Final
 
 import structlog
@@ -55,7 +59,7 @@ def configure_logging(settings: Settings, component: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
+        describe_exception,
         redact,
     ]
     renderer: Processor = (
@@ -82,6 +86,45 @@ def configure_logging(settings: Settings, component: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(component=component)
+
+
+def describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace an exception by its types and frames, and take its text out of the event itself."""
+    found = event.pop("exc_info", None)
+    if isinstance(found, BaseException):
+        error: BaseException | None = found
+    else:
+        error = found[1] if isinstance(found, tuple) else sys.exc_info()[1] if found else None
+    if error is None:
+        return event
+    chain = list(_chain(error))
+    event["exception"] = "\nafter ".join(_where(link) for link in chain)
+    for link in chain:
+        # Celery writes the text of a task's exception into its message.
+        for text in (repr(link), str(link)):
+            if text and isinstance(event.get("event"), str):
+                event["event"] = event["event"].replace(text, type(link).__name__)
+    return event
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Give an exception and those it came from, the last one first."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _where(error: BaseException) -> str:
+    name = type(error).__qualname__
+    if isinstance(error, OSError) and error.errno in errno.errorcode:
+        name += f" {errno.errorcode[error.errno]}"  # which kind, without the path
+    frames = traceback.extract_tb(error.__traceback__)
+    return "\n  at ".join(
+        [name, *(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))]
+    )
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

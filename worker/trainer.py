@@ -6,7 +6,6 @@ storage: a stage works on the files of a workspace. Torch is imported with the f
 
 import argparse
 import os
-import traceback
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -169,9 +168,7 @@ def describe_failure(error: Exception) -> Failed:
     if isinstance(error, DefenseError):
         param = error.param if isinstance(error, InvalidConfigError) else None
         return Failed(code=error.code, message=str(error), param=param, retryable=error.retryable)
-    # The text of an unforeseen error can hold a row; where it was raised can not.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("stage_failed_unexpectedly", error=type(error).__name__, frames=frames)
+    _log.error("stage_failed_unexpectedly", error=type(error).__name__, exc_info=error)
     return Failed(
         code=JobErrorCode.INTERNAL_ERROR,
         message="Something unforeseen went wrong. The operator's log says what.",

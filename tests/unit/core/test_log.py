@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from core import api_keys
-from core.log import REDACTED, configure_logging, redact
+from core.log import REDACTED, configure_logging, describe_exception, redact
 from core.settings import Settings
 
 
@@ -51,7 +51,7 @@ def test_lines_of_other_libraries_take_the_same_form(
     (line,) = lines(capsys)
     assert line["event"] == "task failed"
     assert line["component"] == "worker"
-    assert "RuntimeError: broken" in str(line["exception"])
+    assert "RuntimeError" in str(line["exception"])
 
 
 def test_bound_context_is_on_every_line(
@@ -110,3 +110,45 @@ def test_a_secret_inside_a_traceback_is_blacked_out(
     (line,) = lines(capsys)
     assert key not in str(line)
     assert "ValueError" in str(line["exception"])
+
+
+def test_an_exception_tells_its_types_and_frames_and_never_what_it_says(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "worker")
+
+    try:
+        try:
+            raise OSError(28, "canary-1", "/canary-2")  # noqa: TRY301
+        except OSError as error:
+            raise ValueError("canary-3 with\na row") from error
+    except ValueError:
+        structlog.get_logger("test").exception("failed", job_id="ftjob-1")
+
+    (line,) = lines(capsys)
+    assert "canary" not in json.dumps(line)
+    told = str(line["exception"])
+    assert told.startswith("ValueError\n  at ")
+    assert "test_log.py:" in told
+    assert "after OSError ENOSPC" in told
+
+
+def test_a_library_that_writes_the_exception_into_its_message_tells_no_more(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "worker")
+
+    try:
+        raise KeyError("canary")  # noqa: TRY301
+    except KeyError as error:
+        logging.getLogger("celery").exception("task raised unexpected: %r", error)  # noqa: TRY401
+
+    (line,) = lines(capsys)
+    assert "canary" not in json.dumps(line)
+    assert line["event"] == "task raised unexpected: KeyError"
+
+
+def test_without_an_exception_nothing_is_described() -> None:
+    event = {"event": "quiet", "exc_info": False}
+
+    assert describe_exception(None, "info", event) == {"event": "quiet"}
