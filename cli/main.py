@@ -51,16 +51,19 @@ def serve(host: HostOption = None, port: PortOption = None, home: HomeOption = N
 
 @app.command()
 def demo(
-    home: HomeOption = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Folder for all state [TUNEWARD_HOME, or else <output>/home]."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for what is downloaded.")] = Path(
         "demo-output"
     ),
 ) -> None:
     """Upload shipped rows, train under Panacea, download, check and print the safety table."""
     with failures_as_exit_codes():
-        from cli.demo.command import run_demo  # noqa: PLC0415
+        from cli.demo.command import run_demo, with_own_home  # noqa: PLC0415
 
-        run_demo(_settings(home=home, port=0), output)
+        run_demo(with_own_home(_settings(home=home, port=0), output), output)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from types import FrameType
 
 from cli.children import PARENT_VARIABLE
 from cli.errors import CommandError
+from cli.invocation import command_name
 from core.log import configure_logging
 from core.settings import Settings
 
@@ -44,7 +45,7 @@ def require_addresses(settings: Settings, *names: str) -> None:
     if missing:
         raise CommandError(
             f"Set {' and '.join(missing)}.",
-            hint="tuneward serve runs everything with servers of its own",
+            hint=f"{command_name()} serve runs everything with servers of its own",
         )
 
 

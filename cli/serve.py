@@ -1,11 +1,13 @@
 """``tuneward serve``: the whole service on one machine, until it is told to stop."""
 
+import shlex
 import time
 
 from rich.markup import escape
 
 from cli import console
 from cli.interruption import interrupted_once
+from cli.invocation import command_name
 from cli.keys import first_api_key
 from cli.stack import RunningStack, running_stack
 from core.settings import Settings
@@ -34,7 +36,8 @@ def _announce(stack: RunningStack) -> None:
     if key is None:
         console.out.print(
             "  api_key   shown at the first start; "
-            "for another one: [bold]tuneward keys create --project default --name mine[/bold]"
+            f"for another one: [bold]{escape(_another_key(stack.settings))}[/bold]",
+            soft_wrap=True,
         )
     else:
         console.out.print(
@@ -42,3 +45,9 @@ def _announce(stack: RunningStack) -> None:
         )
     console.out.print(f"  logs      {escape(str(stack.supervisor.log_folder))}", soft_wrap=True)
     console.out.print("  Ctrl-C stops everything.")
+
+
+def _another_key(settings: Settings) -> str:
+    command = f"{command_name()} keys create --project default --name mine"
+    is_elsewhere = settings.home != Settings().home
+    return f"{command} --home {shlex.quote(str(settings.home))}" if is_elsewhere else command

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 
@@ -53,6 +54,7 @@ class RunningStack:
 
         Raises:
             ServiceGaveUpError: A service has died more often than the policy allows.
+            OwnerGoneError: The servers were another process's, and it has ended.
             ServerStartError: Postgres or Redis does not come back.
         """
         for name in self.embedded.revive():
@@ -129,7 +131,7 @@ def running_stack(
         supervisor = Supervisor(
             services=services(),
             environment=child_environment(settings),
-            log_folder=settings.home / "logs",
+            log_folder=log_folder(settings, is_attached=embedded.is_attached),
             on_notice=on_notice,
             policy=policy or RestartPolicy(),
         )
@@ -144,6 +146,12 @@ def running_stack(
         finally:
             supervisor.stop(STOP_SECONDS)
             database.dispose()
+
+
+def log_folder(settings: Settings, *, is_attached: bool) -> Path:
+    """Say where logs go: a stack beside another one of the same home leaves that one's alone."""
+    logs = settings.home / "logs"
+    return logs / f"port-{settings.port}" if is_attached else logs
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

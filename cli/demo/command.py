@@ -35,7 +35,19 @@ METHOD = {
 }
 KEY_LIFETIME = timedelta(hours=1)
 ARCHIVE, ADAPTER, REPORT = "adapter.tar", "adapter", "report.json"
+HOME = "home"
 INTERRUPTED = 130
+
+
+def with_own_home(settings: Settings, output: Path) -> Settings:
+    """Keep the demo's state beside what it downloads, unless the user chose a home.
+
+    A ``tuneward serve`` that runs goes on undisturbed. What is kept between two demos, such as the
+    converted base model, is found again, and ``make clean`` removes it.
+    """
+    if "home" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"home": (output / HOME).absolute()})
 
 
 def run_demo(settings: Settings, output: Path) -> None:

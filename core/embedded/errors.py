@@ -1,7 +1,8 @@
 """What can go wrong with an embedded server.
 
 EmbeddedServerError          500  embedded_server
-├── MissingServerError       500  embedded_server_missing: the wheel or a system tool
+├── MissingServerError       500  embedded_server: the wheel or a system tool is missing
+├── OwnerGoneError           500  embedded_server: whoever ran the servers we used has ended
 └── ServerStartError         500  embedded_server_start: not ready; carries its last log lines
 """
 
@@ -21,6 +22,10 @@ class EmbeddedServerError(TunewardError):
 
 class MissingServerError(EmbeddedServerError):
     """A program that the embedded servers need is not installed."""
+
+
+class OwnerGoneError(EmbeddedServerError):
+    """The process whose servers this one used has ended, and its servers with it."""
 
 
 class ServerStartError(EmbeddedServerError):

@@ -18,7 +18,7 @@ import redis
 import structlog
 
 from core.embedded import leftovers
-from core.embedded.errors import EmbeddedServerError
+from core.embedded.errors import EmbeddedServerError, OwnerGoneError
 from core.embedded.leftovers import ServerRecord
 from core.embedded.ownership import OwnershipLock, StackState
 from core.embedded.postgres import EmbeddedPostgres
@@ -57,6 +57,7 @@ class EmbeddedStack:
         self._postgres: EmbeddedPostgres | None = None
         self._redis: EmbeddedRedis | None = None
         self._socket_folders: dict[str, Path] = {}
+        self._attached_to: int | None = None
         self._database_url = settings.database_url
         self._redis_url = settings.redis_url
 
@@ -88,6 +89,11 @@ class EmbeddedStack:
     def is_owner(self) -> bool:
         """Whether this process runs the servers, rather than using another process's."""
         return self._lock.is_held
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether this process uses servers that another process runs."""
+        return self._attached_to is not None
 
     def apply_to(self, settings: Settings) -> Settings:
         """Return a copy of the settings with both addresses filled in."""
@@ -145,8 +151,11 @@ class EmbeddedStack:
         """Start our servers that have ended again, at the same address; return their names.
 
         Raises:
+            OwnerGoneError: The servers were another process's, and it has ended.
             ServerStartError: One does not come back.
         """
+        if self._attached_to is not None:
+            self._require_owner(self._attached_to)
         ended = [server for server in self._servers() if not server.is_running()]
         for server in ended:
             self._restart(server)
@@ -227,8 +236,21 @@ class EmbeddedStack:
         if not (_postgres_answers(state.database_url) and _redis_answers(state.redis_url)):
             return False
         self._database_url, self._redis_url = database_url, redis_url
+        self._attached_to = state.owner_pid
         _log.info("attached to embedded servers", owner_pid=state.owner_pid)
         return True
+
+    def _require_owner(self, pid: int) -> None:
+        """The state names another owner, or none, or the kernel has freed a killed one's lock."""
+        state = StackState.read(self._state_path)
+        is_free = self._lock.acquire()
+        if is_free:
+            self._lock.release()
+        if is_free or state is None or state.owner_pid != pid:
+            raise OwnerGoneError(
+                f"Process {pid}, whose Postgres and Redis this one used, has ended.",
+                hint="start this one again: it then runs servers of its own on the same data",
+            )
 
     def _owned_postgres(self) -> EmbeddedPostgres:
         if self._postgres is None:

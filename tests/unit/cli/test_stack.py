@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from cli.errors import AddressInUseError
-from cli.stack import child_environment, claim_port
+from cli.stack import child_environment, claim_port, log_folder
 from core.settings import Settings
 
 READ_BACK = (
@@ -66,3 +66,10 @@ def test_a_port_that_is_taken_is_reported_with_a_way_out() -> None:
 
     assert caught.value.hint is not None
     assert "--port" in caught.value.hint
+
+
+def test_a_stack_beside_another_one_writes_logs_of_its_own(settings: Settings) -> None:
+    settings = settings.model_copy(update={"port": 8001})
+
+    assert log_folder(settings, is_attached=False) == settings.home / "logs"
+    assert log_folder(settings, is_attached=True) == settings.home / "logs" / "port-8001"

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from core.embedded import leftovers
-from core.embedded.errors import EmbeddedServerError
+from core.embedded.errors import EmbeddedServerError, OwnerGoneError
 from core.embedded.ownership import StackState
 from core.embedded.stack import EmbeddedStack
 from core.settings import Settings
@@ -86,6 +86,23 @@ def test_an_attached_process_may_not_restart_what_it_does_not_own(settings: Sett
         pytest.raises(EmbeddedServerError, match="does not run"),
     ):
         attached.restart_postgres()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, None], ids=["killed", "stopped"])
+def test_an_attached_process_notices_that_the_owner_has_ended(
+    settings: Settings, number: signal.Signals | None
+) -> None:
+    with another_owner(settings.home) as (owner, _), EmbeddedStack(settings) as attached:
+        while_it_runs = attached.revive()
+        if number is None:
+            owner.communicate(timeout=30)
+        else:
+            owner.send_signal(number)
+        owner.wait()
+
+        assert while_it_runs == []
+        with pytest.raises(OwnerGoneError, match=f"Process {owner.pid}"):
+            attached.revive()
 
 
 def test_servers_die_with_an_owner_that_is_killed(settings: Settings) -> None:

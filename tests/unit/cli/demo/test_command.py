@@ -10,6 +10,7 @@ from openai.types.fine_tuning import FineTuningJob
 from cli.demo import command
 from cli.demo.client import DemoClient, Download
 from cli.errors import DemoError
+from core.settings import Settings
 from tests.unit.cli.reports import raw_report, scores
 
 
@@ -90,3 +91,24 @@ def test_what_an_earlier_demo_left_is_removed_and_nothing_else(tmp_path: Path) -
     command._empty(tmp_path)
 
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_demo_keeps_its_state_away_from_that_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TUNEWARD_HOME", raising=False)
+
+    settings = command.with_own_home(Settings(), tmp_path)
+
+    assert settings.home == tmp_path / "home"
+    assert settings.home != Settings().home
+
+
+def test_a_demo_uses_the_home_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEWARD_HOME", str(tmp_path / "chosen"))
+
+    settings = command.with_own_home(Settings(), tmp_path)
+
+    assert settings.home == tmp_path / "chosen"
