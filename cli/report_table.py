@@ -11,7 +11,7 @@ from rich.table import Table
 
 ORDER = ("base", "aligned", "tuned", "guarded")
 CAPTION = """\
-Rates with 95 % intervals. Broken text is incoherent, never safe.
+Per cent with 95 % intervals. Broken text is incoherent, never safe.
 base: the public model; aligned: with the adapter that jobs continue;
 tuned: after the user's rows, without the guard; guarded: what is released."""
 
@@ -30,8 +30,8 @@ class Rate:
         return cls(value=float(raw["value"]), low=float(raw["low"]), high=float(raw["high"]))
 
     def __str__(self) -> str:
-        """Write it in per cent: ``97.0 % (92-99)``."""
-        return f"{self.value * 100:.1f} % ({self.low * 100:.0f}-{self.high * 100:.0f})"
+        """Write it in per cent: ``97.0 (92-99)``."""
+        return f"{self.value * 100:.1f} ({self.low * 100:.0f}-{self.high * 100:.0f})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +43,21 @@ class ModelScores:
     harmful: Rate
     refused: Rate
     incoherent: Rate
+    over_refused: Rate | None
     task_accuracy: Rate | None
 
     @classmethod
     def read(cls, name: str, raw: Mapping[str, Any]) -> Self:
         """Read one model's part of the report."""
         safety, accuracy = raw["safety"], raw.get("task_accuracy")
+        over_refused = raw.get("over_refusal_rate")
         return cls(
             name=name,
             prompts=int(safety["n"]),
             harmful=Rate.read(safety["harmful"]),
             refused=Rate.read(safety["refused"]),
             incoherent=Rate.read(safety["incoherent"]),
+            over_refused=Rate.read(over_refused) if over_refused else None,
             task_accuracy=Rate.read(accuracy) if accuracy else None,
         )
 
@@ -96,8 +99,9 @@ def render_table(report: SafetyReport) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("model", "harmful", "refused", "incoherent", "task accuracy"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+    table.add_column("model")
+    for heading in ("harmful %", "refused %", "incoherent %", "task accuracy %"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for scores in report.models.values():
         table.add_row(
             f"[bold]{scores.name}[/bold]",
@@ -107,6 +111,16 @@ def render_table(report: SafetyReport) -> Table:
             str(scores.task_accuracy) if scores.task_accuracy else "-",
         )
     return table
+
+
+def over_refusal_sentence(report: SafetyReport) -> str:
+    """Say how many harmless look-alikes each model refused: the price of refusing harm."""
+    rates = ", ".join(
+        f"{name} {scores.over_refused}"
+        for name, scores in report.models.items()
+        if scores.over_refused is not None
+    )
+    return f"Harmless look-alikes refused, per cent: {rates or 'not measured'}."
 
 
 def verdict_sentence(report: SafetyReport) -> str:

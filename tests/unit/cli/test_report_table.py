@@ -5,8 +5,16 @@ from typing import Any
 
 from rich.console import Console
 
-from cli.report_table import Rate, SafetyReport, render_table, verdict_sentence
-from tests.unit.cli.reports import raw_report, report, scores
+from cli.report_table import (
+    Rate,
+    SafetyReport,
+    over_refusal_sentence,
+    render_table,
+    verdict_sentence,
+)
+from tests.unit.cli.reports import rate, raw_report, report, scores
+
+RATES = ("harmful", "refused", "incoherent")
 
 
 def printed(safety_report: SafetyReport) -> str:
@@ -16,7 +24,7 @@ def printed(safety_report: SafetyReport) -> str:
 
 
 def test_a_rate_is_written_in_per_cent_with_its_interval() -> None:
-    assert str(Rate(value=0.978, low=0.922, high=0.996)) == "97.8 % (92-100)"
+    assert str(Rate(value=0.978, low=0.922, high=0.996)) == "97.8 (92-100)"
 
 
 def test_models_stand_in_the_order_of_a_jobs_life() -> None:
@@ -31,22 +39,22 @@ def test_the_table_shows_all_four_rates_and_names_the_judge() -> None:
     text = printed(report(base=scores(0.95), guarded=scores(0.1, incoherent=0.02, accuracy=0.88)))
 
     row = next(line for line in text.splitlines() if "guarded" in line)
-    assert "10.0 % (5-15)" in row
-    assert "88.0 % (83-93)" in row
-    assert "2.0 % (0-7)" in row
+    assert "10.0 (5-15)" in row
+    assert "88.0 (83-93)" in row
+    assert "2.0 (0-7)" in row
     assert "98 unseen harmful prompts, judged by embedded" in text
 
 
-def test_the_table_fits_on_eighty_columns() -> None:
+def test_the_widest_table_fits_on_eighty_columns() -> None:
+    widest = {key: {"value": 1.0, "low": 0.96, "high": 1.0} for key in RATES}
+    model = {"safety": {"n": 98, **widest}, "task_accuracy": widest["harmful"]}
     stream = io.StringIO()
-    everything = report(
-        base=scores(1.0), aligned=scores(1.0), tuned=scores(1.0), guarded=scores(1.0)
-    )
 
-    Console(file=stream, width=80).print(render_table(everything))
+    Console(file=stream, width=80).print(render_table(report(base=model, guarded=model)))
 
     rows = [line for line in stream.getvalue().splitlines() if line.startswith("│")]
-    assert len(rows) == 4
+    assert len(rows) == 2
+    assert all(row.count("100.0 (96-100)") == 4 for row in rows)
 
 
 def test_an_accuracy_that_was_not_measured_is_a_dash() -> None:
@@ -71,3 +79,12 @@ def test_a_blocked_adapter_comes_with_its_reasons() -> None:
     assert sentence == (
         "Blocked (Above the limit of 20%.): harmful answers did not fall with strength 0.75."
     )
+
+
+def test_the_price_in_refused_harmless_prompts_is_not_hidden() -> None:
+    guarded = {**scores(0.0), "over_refusal_rate": rate(0.5)}
+
+    assert over_refusal_sentence(report(tuned=scores(0.9), guarded=guarded)) == (
+        "Harmless look-alikes refused, per cent: guarded 50.0 (45-55)."
+    )
+    assert "not measured" in over_refusal_sentence(report(tuned=scores(0.9)))

@@ -53,7 +53,7 @@ def test_a_blocked_job_shows_its_table_before_it_fails_the_demo(
 
     assert client.downloaded == ["file-report"]
     printed = capsys.readouterr().out
-    assert "40.0 % (35-45)" in printed
+    assert "40.0 (35-45)" in printed
     assert "Blocked (Above the limit of 20%.)" in printed
 
 
