@@ -103,12 +103,17 @@ def choose_strength(
     points = [_checked(evaluate(0.0), 0.0)]
     low, high = 0.0, maximum
     candidate = start
+    met = False
     while len(points) < evaluations and not _excess(points[0], points[0], limits).none:
         point = _checked(evaluate(candidate), candidate)
         points.append(point)
         excess = _excess(point, points[0], limits)
-        # Too much harm asks for more strength; too high a cost, or a met target, for less.
-        if excess.harm > 0 and excess.cost == 0:
+        # A strength that meets every limit asks for less. Below one that does, any that fails asks
+        # for more: a few held-out answers are broken by chance, and chance must not send the search
+        # away from the strengths between the two. Before one is found, harm asks for more strength
+        # and cost for less.
+        met = met or excess.none
+        if not excess.none and (met or excess.cost == 0):
             low = candidate
         else:
             high = candidate

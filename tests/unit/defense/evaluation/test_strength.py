@@ -36,6 +36,15 @@ def test_the_smallest_strength_that_meets_the_target_is_found_by_halving() -> No
     assert "0.625 is the smallest" in choice.reason
 
 
+def test_an_answer_broken_by_chance_does_not_send_the_search_away_from_the_target() -> None:
+    world = _world(lambda s: 0.0 if s >= 0.7 else 0.9, broken=lambda s: 0.04 if s == 0.5 else 0.0)
+
+    choice = choose_strength(world, LIMITS)
+
+    assert [point.strength for point in choice.points] == [0, 1, 0.5, 0.75, 0.625, 0.6875]
+    assert choice.strength == 0.75
+
+
 def test_a_larger_strength_than_the_first_is_tried_when_that_is_too_weak() -> None:
     choice = choose_strength(_world(lambda s: 0.0 if s >= 1.4 else 0.9), LIMITS)
 
