@@ -28,8 +28,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade pip
 
-# torch goes first and alone: pip then takes the build for this machine, and nothing that depends
-# on torch can pull in another one.
+# torch goes first and alone, at the version that constraints/runtime.txt pins: nothing that depends
+# on torch can then pull in another one. The pin names a version and no build. On Linux x86_64 the
+# package index serves the CUDA build, several gigabytes with its libraries; it runs without a GPU
+# too. For the CPU-only build, some 200 MB, point pip at an index that has it before the first make:
+# PIP_EXTRA_INDEX_URL=<that index> make install. A build tag such as +cpu satisfies the pin and wins.
 $(RUNTIME): $(BIN)/python pyproject.toml constraints/runtime.txt constraints/bundled.txt
 	$(PIP) install --quiet $(TORCH)
 	$(PIP) install --quiet --constraint constraints/runtime.txt --editable '.[worker,demo]'
@@ -69,7 +72,7 @@ imports: $(DEV)  ## import-linter: which package may import which
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: $(DEV)  ## measure again every number the project claims
+bench: $(DEV)  ## measure servers, row validation, base model and classifier again
 	$(BIN)/python -m benchmarks
 
 .PHONY: clean

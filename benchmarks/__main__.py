@@ -1,4 +1,8 @@
-"""`python -m benchmarks [NAME …]`: measure, show, and write JSON to benchmarks/results."""
+"""`python -m benchmarks [NAME …]`: measure, show, and write JSON to benchmarks/results.
+
+Of `moderation` only the speed is measured here: its errors need public rows that do not ship, see
+`python -m benchmarks.moderation --help`. The safety figures of the demo come from `make demo`.
+"""
 
 import argparse
 import importlib
@@ -9,7 +13,7 @@ from benchmarks.measurement import Metrics, write_result
 from core.log import configure_logging
 from core.settings import Settings
 
-NAMES = ("embedded_servers", "file_validation", "base_model")
+NAMES = ("embedded_servers", "file_validation", "base_model", "moderation")
 RESULTS = Path(__file__).parent / "results"
 
 

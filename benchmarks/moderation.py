@@ -155,7 +155,7 @@ def _auc(labels: np.ndarray, scores: np.ndarray, claim: str | None = None) -> Me
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, show, and write JSON to benchmarks/results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moderation")
-    parser.add_argument("--public-rows", type=Path)
+    parser.add_argument("--public-rows", type=Path, help="folder; without it only speed")
     given = parser.parse_args(arguments)
     metrics = measure(RESULTS, given.public_rows)
     path = write_result(RESULTS, "moderation", metrics)
