@@ -1,19 +1,12 @@
 """Which device the trainer computes on, and the promise that no other trainer uses it."""
 
-import fcntl
-import os
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import torch
 
-from core.errors import TransientError
-
-
-class DeviceBusyError(TransientError):
-    """Another trainer on this machine holds the device."""
-
-    code = "device_busy"
+from worker.device_locks import lock_path, take_lock
+from worker.errors import DeviceBusyError
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -44,12 +37,7 @@ def hold_device(device: torch.device, folder: Path) -> BinaryIO | None:
     """
     if device.type != "cuda":
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "-").replace("/", "-")
-    lock = (folder / f"cuda-{visible}-{device.index}.lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise DeviceBusyError("Another trainer holds the GPU.") from error
+    lock = take_lock(lock_path(folder, device.index))
+    if lock is None:
+        raise DeviceBusyError("Another trainer holds the GPU.")
     return lock

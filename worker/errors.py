@@ -4,6 +4,7 @@ TunewardError (core)
 ├── TransientError (core)                   back to the queue while attempts are left
 │   ├── TrainerCrashedError    worker_lost
 │   ├── TrainerStalledError    stalled
+│   ├── DeviceBusyError        device_busy      the attempt is not counted
 │   └── TrainerOutOfMemoryError  out_of_memory   repeated once only
 ├── JobFailedError (core)
 │   └── DeadlineExceededError  deadline_exceeded
@@ -31,6 +32,12 @@ class TrainerOutOfMemoryError(TransientError):
     """The stage needs more memory than the machine gives it."""
 
     code = JobErrorCode.OUT_OF_MEMORY
+
+
+class DeviceBusyError(TransientError):
+    """Another trainer on this machine holds the device."""
+
+    code = "device_busy"
 
 
 class DeadlineExceededError(JobFailedError):

@@ -64,6 +64,12 @@ class JobJournal:
                 code=JobErrorCode.INVALID_TRAINING_FILE,
                 param="training_file",
             )
+        if job.validation_file is not None and validation is None:
+            raise JobFailedError(
+                "The validation file no longer exists.",
+                code=JobErrorCode.INVALID_VALIDATION_FILE,
+                param="validation_file",
+            )
         return job, training, validation
 
     def event(
@@ -147,19 +153,24 @@ class JobJournal:
         *,
         message: str,
         level: str = EventLevel.INFO,
+        announcement: str | None = None,
     ) -> None:
-        """End the job: its last event, its files and its final state in one transaction."""
+        """End the job: its last events, its files and its final state in one transaction."""
 
         def write(session: Session) -> None:
             leases = JobLeaseRepository(session)
             outcome = make_outcome(session)
             if leases.is_held(self.claim.job_id, self.claim.fence):
-                JobEventRepository(session).append(
-                    self.claim.job_id,
-                    message=message,
-                    fence=self.claim.fence,
-                    level=EventLevel(level),
-                )
+                events = JobEventRepository(session)
+                last = [(announcement, EventLevel.INFO), (message, EventLevel(level))]
+                for text, importance in last:
+                    if text is not None:
+                        events.append(
+                            self.claim.job_id,
+                            message=text,
+                            fence=self.claim.fence,
+                            level=importance,
+                        )
             leases.finish(self.claim.job_id, self.claim.fence, outcome)
 
         self._repeat(write)

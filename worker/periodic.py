@@ -12,6 +12,7 @@ import structlog
 from core.settings import Settings
 
 MAX_BACKOFF: Final = timedelta(seconds=30)
+MOST_DOUBLINGS: Final = 10
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +52,8 @@ def run_periodically(
             failures = 0
             if heartbeat is not None:
                 _beat(heartbeat)
-        wait = min(interval * 2**failures, max(interval, max_backoff))
+        doubled = interval * 2 ** min(failures, MOST_DOUBLINGS)
+        wait = min(doubled, max(interval, max_backoff))
         stop.wait(wait.total_seconds())
 
 

@@ -86,8 +86,11 @@ class JobPublisher:
                 result_file_ids=self._add_files(session, released),
             )
 
-        self._journal.event(f"New fine-tuned model created: {name}")
-        self._journal.finish(outcome, message="The job has successfully completed.")
+        self._journal.finish(
+            outcome,
+            message="The job has successfully completed.",
+            announcement=f"New fine-tuned model created: {name}",
+        )
 
     def block(
         self, released: Mapping[ArtifactName, StoredObject], safety: Mapping[str, Any]

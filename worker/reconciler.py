@@ -4,6 +4,7 @@
 - A queued job whose owner asked to stop it is cancelled.
 - While jobs wait, workers are woken again: a message can be lost, a waiting job can not.
 - Messages that left long ago are forgotten.
+- What finished jobs and dead attempts leave in storage and on disk is removed.
 """
 
 import threading
@@ -18,7 +19,10 @@ from core.outbox import wake_worker
 from core.repositories.job_leases import JobLeaseRepository
 from core.repositories.outbox import OutboxRepository
 from core.settings import Settings
+from core.storage.local import LocalStorage
+from core.storage.protocol import WORKER_PREFIXES
 from core.task_names import WAKE_WORKER
+from worker.leftovers import Leftovers
 from worker.periodic import heartbeat_file, run_periodically
 
 MAX_WAKE_UPS: Final = 8
@@ -34,6 +38,7 @@ class Reconciliation:
     taken_back: int
     cancelled: int
     woken: int
+    cleaned: int = 0
 
 
 class Reconciler:
@@ -42,11 +47,15 @@ class Reconciler:
     Args:
         database: Holds the jobs.
         max_attempts: A job that was lost as often is not tried again.
+        leftovers: Removes what jobs leave behind; None where storage is out of reach.
     """
 
-    def __init__(self, database: Database, max_attempts: int) -> None:
+    def __init__(
+        self, database: Database, max_attempts: int, leftovers: Leftovers | None = None
+    ) -> None:
         self._database = database
         self._max_attempts = max_attempts
+        self._leftovers = leftovers
 
     def reconcile(self) -> Reconciliation:
         """Do one round."""
@@ -61,13 +70,15 @@ class Reconciler:
             for _ in range(missing):
                 wake_worker(session)
             outbox.delete_sent(KEEP_SENT)
-        result = Reconciliation(len(taken_back), len(cancelled), missing)
+        cleaned = 0 if self._leftovers is None else self._leftovers.try_to_remove()
+        result = Reconciliation(len(taken_back), len(cancelled), missing, cleaned)
         if result != Reconciliation(0, 0, 0):
             _log.info(
                 "reconciled",
                 taken_back=result.taken_back,
                 cancelled=result.cancelled,
                 woken=result.woken,
+                cleaned=result.cleaned,
             )
         return result
 
@@ -75,7 +86,11 @@ class Reconciler:
 def run_forever(settings: Settings, stop: threading.Event) -> None:
     """Reconcile until told to stop, through outages of Postgres."""
     database = Database.from_settings(settings)
-    reconciler = Reconciler(database, settings.max_attempts)
+    leftovers = None
+    if settings.storage_path.is_dir():  # on another machine than the workers' it may not be
+        storage = LocalStorage(settings.storage_path, prefixes=WORKER_PREFIXES)
+        leftovers = Leftovers(database, storage, settings.workspaces)
+    reconciler = Reconciler(database, settings.max_attempts, leftovers)
     try:
         run_periodically(
             reconciler.reconcile,

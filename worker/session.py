@@ -14,8 +14,11 @@ from core.settings import Settings
 from core.storage.local import LocalStorage
 from core.storage.protocol import WORKER_PREFIXES, ArtifactStorage
 from worker.cancellation import StopSignals
+from worker.device_locks import is_device_held
+from worker.errors import DeviceBusyError
 from worker.journal import JobJournal
 from worker.lease import LeaseKeeper
+from worker.leftovers import Leftovers
 from worker.options import TrainerOptions
 from worker.pipeline.context import GatePolicy
 from worker.pipeline.outcome import settle
@@ -50,6 +53,7 @@ class WorkerSession:
         self._storage = storage
         self._supervisor = supervisor
         self._shutdown = shutdown
+        self._leftovers = Leftovers(database, storage, settings.workspaces)
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     @classmethod
@@ -61,12 +65,18 @@ class WorkerSession:
             stall_timeout=settings.stall_timeout,
         )
         storage = LocalStorage(settings.storage_path, prefixes=WORKER_PREFIXES)
-        return cls(settings, Database.from_settings(settings), storage, supervisor, shutdown)
+        session = cls(settings, Database.from_settings(settings), storage, supervisor, shutdown)
+        # A predecessor that was killed has left its workspace, with the rows in it.
+        session.remove_leftovers()
+        return session
 
     def run_until_idle(self) -> int:
         """Run claimable jobs one after the other; tell how many were claimed."""
         count = 0
         while not self._shutdown.is_set():
+            if self._device_is_elsewhere():
+                _log.info("device_held_by_another_worker")
+                break
             claim = self._claim()
             if claim is None:
                 break
@@ -74,13 +84,29 @@ class WorkerSession:
             with structlog.contextvars.bound_contextvars(
                 job_id=claim.job_id, fence=claim.fence, attempt=claim.attempt
             ):
-                self._work_on(claim)
+                may_go_on = self._work_on(claim)
+            if not may_go_on:
+                break
+        if count:
+            self.remove_leftovers()
         return count
+
+    def remove_leftovers(self) -> None:
+        """Remove what finished jobs and dead attempts have left."""
+        self._leftovers.try_to_remove()
 
     def close(self) -> None:
         """Let go of the trainer and the database."""
         self._supervisor.stop()
         self._database.dispose()
+
+    def _device_is_elsewhere(self) -> bool:
+        """Whether another worker's trainer holds the GPU; a trainer of our own would hold it."""
+        return (
+            self._settings.device != "cpu"
+            and self._supervisor.trainer_pid is None
+            and is_device_held(self._settings.home / "locks")
+        )
 
     def _claim(self) -> Claim | None:
         try:
@@ -93,7 +119,8 @@ class WorkerSession:
             _log.warning("claim_failed")
             return None
 
-    def _work_on(self, claim: Claim) -> None:
+    def _work_on(self, claim: Claim) -> bool:
+        """Run one job; tell whether this worker is fit for another one now."""
         settings = self._settings
         signals = StopSignals(
             shutdown=self._shutdown,
@@ -115,11 +142,14 @@ class WorkerSession:
                     self._run(journal, signals)
                 except Exception as error:  # noqa: BLE001  (the boundary of one job)
                     settle(error, journal, settings.max_attempts)
+                    # Whoever holds the device takes the jobs; we look again when woken.
+                    return not isinstance(error, DeviceBusyError)
         except LeaseLostError:
             self._supervisor.stop()
             _log.warning("job_given_up")
         finally:
             self._supervisor.finish_job()
+        return True
 
     def _run(self, journal: JobJournal, signals: StopSignals) -> None:
         claim = journal.claim

@@ -1,9 +1,10 @@
 """Keeps one warm trainer and runs stages in it, one at a time.
 
 Runs in the Celery pool child, which never imports torch. The trainer stays between jobs with its
-base model loaded; it is replaced after any failure, after a number of jobs, and when it holds too
-much memory. While a stage runs, the supervisor watches three things: what the trainer says, how
-long it has said nothing, and the reasons to stop.
+base model loaded. It is replaced after a number of jobs, when it holds too much memory, and after
+any failure but one: where a stage itself has refused the job (its rows, say), the trainer is
+sound. While a stage runs, the supervisor watches three things: what the trainer says, how long it
+has said nothing, and the reasons to stop.
 """
 
 import signal
@@ -18,7 +19,12 @@ import structlog
 from core.errors import JobFailedError, TransientError
 from core.job_state import JobErrorCode
 from worker.cancellation import StopSignals
-from worker.errors import TrainerCrashedError, TrainerOutOfMemoryError, TrainerStalledError
+from worker.errors import (
+    DeviceBusyError,
+    TrainerCrashedError,
+    TrainerOutOfMemoryError,
+    TrainerStalledError,
+)
 from worker.options import TrainerOptions
 from worker.protocol import Configure, Done, Event, Failed, Progress, RunStage
 from worker.trainer_process import TrainerGoneError, TrainerProcess
@@ -77,7 +83,8 @@ class TrainerSupervisor:
     ) -> None:
         """Run a stage in the trainer until it is done.
 
-        Whatever goes wrong, no trainer is left working on the stage.
+        Whatever goes wrong, no trainer is left working on the stage; one that has refused the job
+        of its own accord stays.
 
         Raises:
             LeaseLostError: The job is no longer ours.
@@ -88,13 +95,17 @@ class TrainerSupervisor:
         try:
             trainer = self._warm_trainer()
             trainer.send(request)
-            self._follow(trainer, listener, signals)
+            failed = self._follow(trainer, listener, signals)
         except TrainerGoneError as error:
             self.stop()
             raise _describe_exit(error.exit_code) from error
         except BaseException:
             self.stop()
             raise
+        if failed is not None:
+            if not _is_refusal(failed):
+                self.stop()
+            raise _describe_failure(failed)
 
     def finish_job(self) -> None:
         """Count a finished job and let go of a trainer that is old or fat."""
@@ -129,15 +140,16 @@ class TrainerSupervisor:
         trainer: TrainerProcess,
         listener: Callable[[Event | Progress], None],
         signals: StopSignals,
-    ) -> None:
+    ) -> Failed | None:
+        """Listen until the stage ends; give how, if not well."""
         last_word = time.monotonic()
         while True:
             signals.raise_if_stopped()
             for reply in trainer.receive(POLL_SECONDS):
                 if isinstance(reply, Done):
-                    return
+                    return None
                 if isinstance(reply, Failed):
-                    raise _describe_failure(reply)
+                    return reply
                 if isinstance(reply, Event | Progress):
                     listener(reply)
                 last_word = time.monotonic()
@@ -154,10 +166,20 @@ def _describe_exit(exit_code: int) -> TransientError:
     return TrainerCrashedError("The trainer process ended unexpectedly.")
 
 
+def _is_refusal(reply: Failed) -> bool:
+    """Whether a stage found the job wanting; what was unforeseen says nothing about the trainer."""
+    return not reply.retryable and reply.code not in {
+        JobErrorCode.INTERNAL_ERROR,
+        JobErrorCode.OUT_OF_MEMORY,
+    }
+
+
 def _describe_failure(reply: Failed) -> TransientError | JobFailedError:
     details = {"param": reply.param, "hint": reply.hint}
     if reply.code == JobErrorCode.OUT_OF_MEMORY:
         return TrainerOutOfMemoryError(reply.message, **details)
+    if reply.code == DeviceBusyError.code:
+        return DeviceBusyError(reply.message, **details)
     if reply.retryable:
         return TransientError(reply.message, code=reply.code, **details)
     return JobFailedError(reply.message, code=reply.code, **details)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from pydantic import BaseModel
 
-from core.errors import TunewardError
+from core.errors import StorageUnavailableError, TunewardError, is_disk_fault
 from core.job_state import JobErrorCode
 from core.log import configure_logging
 from core.settings import Settings
@@ -155,6 +155,13 @@ def describe_failure(error: Exception) -> Failed:
             code=JobErrorCode.OUT_OF_MEMORY,
             message="The job needs more memory than this worker has.",
             hint="Lower batch_size, lora_rank or the length of the rows.",
+            retryable=True,
+        )
+    if is_disk_fault(error):
+        _log.error("disk_failed", exc_info=error)
+        return Failed(
+            code=StorageUnavailableError.code,
+            message="The service could not read or write its files.",
             retryable=True,
         )
     if isinstance(error, TunewardError):

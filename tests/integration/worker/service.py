@@ -166,11 +166,15 @@ class Service:
         return self.job(job_id)
 
     def wait_until_training(self, job_id: str, seconds: float = 120) -> None:
+        """Wait for an optimizer step of the present attempt; earlier attempts do not count."""
+
         def trains() -> bool:
             job = self.job(job_id)
             assert job.status not in TERMINAL, (job.error, self.messages(job_id))
-            progress = job.progress or {}
-            return progress.get("stage") == "fine_tune" and progress.get("step", 0) > 0
+            return any(
+                event.type == "metrics" and event.fence == job.fence
+                for event in self.events(job_id)
+            )
 
         wait_for(trains, seconds, lambda: f"{job_id} does not train: {self.messages(job_id)}")
 

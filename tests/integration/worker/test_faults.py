@@ -4,16 +4,12 @@ import os
 import signal
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 
 from core.job_state import JobStatus
 from tests.integration.worker.conftest import MakeService
 from tests.integration.worker.service import Service, WorkerProcess, is_alive, wait_for
-
-if TYPE_CHECKING:
-    from core.embedded.stack import EmbeddedStack
 
 LONG = 8  # epochs over 24 rows, one row a step: some seconds of training
 ENDLESS = 50
@@ -161,39 +157,3 @@ def test_a_job_that_kills_every_worker_is_given_up(service: Service) -> None:
     assert job.error is not None
     assert job.error["code"] == "worker_lost"
     assert job.attempt == 2
-
-
-def test_a_restart_of_redis_loses_no_job(worked_service: Service, stack: "EmbeddedStack") -> None:
-    service = worked_service
-    running = service.submit(epochs=LONG, batch_size=1)
-    service.wait_until_training(running)
-
-    stack.restart_redis()
-    waiting = service.submit([("a", "b"), ("long", "x" * 400)])
-
-    assert service.wait_until_finished(running).status is JobStatus.SUCCEEDED
-    assert service.job(running).attempt == 1
-    assert service.wait_until_finished(waiting).status is JobStatus.FAILED
-    assert service.job(waiting).attempt == 1
-
-
-def test_a_restart_of_postgres_loses_no_job(
-    worked_service: Service, stack: "EmbeddedStack"
-) -> None:
-    service = worked_service
-    job_id = service.submit(epochs=LONG, batch_size=1)
-    service.wait_until_training(job_id)
-
-    stack.restart_postgres()
-    job = service.wait_until_finished(job_id)
-
-    assert job.status is JobStatus.SUCCEEDED, (job.error, service.messages(job_id))
-    assert job.attempt == 1
-    assert_only_one_trained_at_a_time(service, job_id)
-
-
-@pytest.fixture
-def stack(embedded_stack: "EmbeddedStack") -> "EmbeddedStack":
-    if not embedded_stack.is_owner:
-        pytest.skip("the servers are not ours to restart")
-    return embedded_stack

@@ -17,6 +17,7 @@ from core.settings import Settings
 from core.stages import Stage
 from worker.cancellation import StopSignals
 from worker.errors import (
+    DeviceBusyError,
     JobCancelledError,
     ShutdownRequestedError,
     TrainerCrashedError,
@@ -116,8 +117,9 @@ def test_the_trainer_is_replaced_when_it_holds_too_much_memory(settings: Setting
         ("crash", TrainerCrashedError, "worker_lost"),
         ("killed", TrainerOutOfMemoryError, "out_of_memory"),
         ("fail:out_of_memory:retry", TrainerOutOfMemoryError, "out_of_memory"),
-        ("fail:device_busy:retry", TransientError, "device_busy"),
-        ("fail:invalid_training_file:no", JobFailedError, "invalid_training_file"),
+        ("fail:device_busy:retry", DeviceBusyError, "device_busy"),
+        ("fail:storage_unavailable:retry", TransientError, "storage_unavailable"),
+        ("fail:internal_error:no", JobFailedError, "internal_error"),
     ],
 )
 def test_every_bad_end_of_a_trainer_has_an_error_of_its_own(
@@ -128,6 +130,17 @@ def test_every_bad_end_of_a_trainer_has_an_error_of_its_own(
 
     assert getattr(raised.value, "code", None) == code
     assert supervisor.trainer_pid is None
+
+
+def test_a_trainer_that_refuses_the_users_rows_stays_warm(supervisor: TrainerSupervisor) -> None:
+    supervisor.run_stage(request("talk"), lambda _: None, signals())
+    first = supervisor.trainer_pid
+
+    with pytest.raises(JobFailedError) as raised:
+        supervisor.run_stage(request("fail:invalid_training_file:no"), lambda _: None, signals())
+
+    assert raised.value.code == "invalid_training_file"
+    assert supervisor.trainer_pid == first
 
 
 def test_a_silent_trainer_is_killed(settings: Settings) -> None:
