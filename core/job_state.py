@@ -20,12 +20,10 @@ class JobStatus(StrEnum):
 
 
 class JobErrorCode(StrEnum):
-    """Stable codes that `job.error.code` can carry."""
+    """Stable codes that `job.error.code` can carry; a test finds each of them raised somewhere."""
 
     INVALID_TRAINING_FILE = "invalid_training_file"
     INVALID_VALIDATION_FILE = "invalid_validation_file"
-    SEQUENCE_TOO_LONG = "sequence_too_long"
-    DATASET_POLICY_VIOLATION = "dataset_policy_violation"
     MODEL_POLICY_VIOLATION = "model_policy_violation"
     NUMERICAL_DIVERGENCE = "numerical_divergence"
     OUT_OF_MEMORY = "out_of_memory"
@@ -33,6 +31,16 @@ class JobErrorCode(StrEnum):
     STALLED = "stalled"
     ARCHIVE_MISMATCH = "archive_mismatch"
     WORKER_LOST = "worker_lost"
+    DEVICE_BUSY = "device_busy"
+    BASE_MODEL_UNAVAILABLE = "base_model_unavailable"
+    MODEL_NOT_FOUND = "model_not_found"
+    INVALID_ROW_SOURCE = "invalid_row_source"
+    INVALID_DEFENSE_CONFIG = "invalid_defense_config"
+    MODERATION_FAILED = "moderation_failed"
+    EVALUATION_FAILED = "evaluation_failed"
+    SERVICE_UNAVAILABLE = "service_unavailable"
+    STORAGE_ERROR = "storage_error"
+    OBJECT_NOT_FOUND = "object_not_found"
     INTERNAL_ERROR = "internal_error"
 
 

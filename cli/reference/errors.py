@@ -45,14 +45,6 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
         "The same, for the validation file.",
         "As above.",
     ),
-    JobErrorCode.SEQUENCE_TOO_LONG: (
-        "A row has more tokens than the model or the setting allows.",
-        "Shorten the row named in the message.",
-    ),
-    JobErrorCode.DATASET_POLICY_VIOLATION: (
-        "The rows were refused by the operator's policy before training.",
-        "Remove the rows of the categories named.",
-    ),
     JobErrorCode.MODEL_POLICY_VIOLATION: (
         "The gate blocked the adapter; its report says which limit it missed and by how much.",
         "Read the report in `result_files`; clean the rows or raise the defense's strength.",
@@ -80,6 +72,46 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
     JobErrorCode.WORKER_LOST: (
         "Workers died on this job as often as `TUNEWARD_MAX_ATTEMPTS` allows.",
         "The worker's log says why; memory is the usual reason.",
+    ),
+    JobErrorCode.DEVICE_BUSY: (
+        "Another trainer held the device at every attempt.",
+        "Tell the operator: one worker per GPU, or per machine without one.",
+    ),
+    JobErrorCode.BASE_MODEL_UNAVAILABLE: (
+        "The base model's files cannot be fetched, read or converted.",
+        "Tell the operator: `tuneward models prepare` shows why.",
+    ),
+    JobErrorCode.MODEL_NOT_FOUND: (
+        "The worker's registry does not know the model of the job.",
+        "Tell the operator: every process needs the same `TUNEWARD_MODELS_FILE`.",
+    ),
+    JobErrorCode.INVALID_ROW_SOURCE: (
+        "One of the operator's own row sets is missing or malformed.",
+        "Tell the operator: the message names the set.",
+    ),
+    JobErrorCode.INVALID_DEFENSE_CONFIG: (
+        "The defense's parameters do not fit this model or these rows.",
+        "Change the parameter that the message names.",
+    ),
+    JobErrorCode.MODERATION_FAILED: (
+        "The moderation classifier cannot be loaded or cannot judge.",
+        "Tell the operator: see the `TUNEWARD_MODERATION_*` settings.",
+    ),
+    JobErrorCode.EVALUATION_FAILED: (
+        "The adapter could not be evaluated, so nothing was released.",
+        "Tell the operator, with the message.",
+    ),
+    JobErrorCode.SERVICE_UNAVAILABLE: (
+        "Postgres or storage did not answer at any attempt.",
+        "Create the job again once the service is well.",
+    ),
+    JobErrorCode.STORAGE_ERROR: (
+        "Storage refused to read or write.",
+        "Tell the operator: a full disk or missing rights.",
+    ),
+    JobErrorCode.OBJECT_NOT_FOUND: (
+        "A file of the job is gone from storage.",
+        "Upload the file again; tell the operator if it was not deleted.",
     ),
     JobErrorCode.INTERNAL_ERROR: (
         "A fault of Tuneward's own.",

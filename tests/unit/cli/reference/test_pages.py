@@ -1,5 +1,8 @@
 """The reference pages in ``docs/`` say what the code says."""
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,30 @@ from cli.reference.pages import PAGES
 from core.job_state import JobErrorCode
 from core.settings import Settings
 
-FOLDER = Path(__file__).resolve().parents[4] / "docs" / "reference"
+ROOT = Path(__file__).resolve().parents[4]
+FOLDER = ROOT / "docs" / "reference"
+# Codes that no job fails with: they end an attempt otherwise, or belong to another process.
+NO_END_OF_A_JOB = {"cancelled", "shutdown", "broker_unavailable", "defense_error"}
+
+
+def class_codes(*rooms: str) -> Iterator[str]:
+    """Every code that a class of these rooms states as text; read, because torch is slow."""
+    for path in [path for room in rooms for path in (ROOT / room).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for line in node.body if isinstance(node, ast.ClassDef) else []:
+                match line:
+                    case (
+                        ast.Assign(targets=[ast.Name("code")], value=ast.Constant(str(code)))
+                        | ast.AnnAssign(target=ast.Name("code"), value=ast.Constant(str(code)))
+                    ):
+                        yield code
+
+
+def codes_named_by_enum(*rooms: str) -> set[str]:
+    """Every `JobErrorCode.NAME` in the source of these rooms."""
+    texts = (path.read_text(encoding="utf-8") for r in rooms for path in (ROOT / r).rglob("*.py"))
+    names = {name for text in texts for name in re.findall(r"JobErrorCode\.([A-Z_]+)", text)}
+    return {JobErrorCode[name].value for name in names}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -27,3 +53,17 @@ def test_every_setting_says_what_it_is_for() -> None:
 
 def test_every_code_of_a_failed_job_says_what_to_do() -> None:
     assert set(JOB_CODES) == set(JobErrorCode)
+
+
+def test_every_code_that_work_on_a_job_can_fail_with_is_documented() -> None:
+    raised = set(class_codes("worker", "defense"))
+
+    assert raised - NO_END_OF_A_JOB <= set(JobErrorCode)
+
+
+def test_no_code_is_documented_that_nothing_raises() -> None:
+    raised = set(class_codes("worker", "defense", "core"))
+    raised |= codes_named_by_enum("worker", "core/repositories", "api")
+
+    # The registry gives its own code where it raises an error that is not only its own.
+    assert set(JobErrorCode) - raised == {JobErrorCode.MODEL_NOT_FOUND}
