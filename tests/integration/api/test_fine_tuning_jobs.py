@@ -1,5 +1,4 @@
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -281,72 +280,6 @@ def test_a_validation_file_with_mistakes_fails_the_job_too(acme: TestClient) -> 
     error = acme.post(JOBS, json=body).json()["error"]
 
     assert (error["code"], error["param"]) == ("invalid_validation_file", "validation_file")
-
-
-def test_one_key_makes_one_job(gateway: Gateway, acme: TestClient, rival: TestClient) -> None:
-    body = job_body(upload_id(acme))
-    headers = {"Idempotency-Key": "once"}
-
-    first = acme.post(JOBS, json=body, headers=headers).json()
-    second = acme.post(JOBS, json=body, headers=headers).json()
-    foreign = rival.post(JOBS, json=job_body(upload_id(rival)), headers=headers).json()
-
-    assert first["id"] == second["id"]
-    assert foreign["id"] != first["id"]
-    assert gateway.count("jobs") == 2
-    assert gateway.count("outbox") == 2
-
-
-def test_requests_at_the_same_moment_make_one_job(gateway: Gateway, acme: TestClient) -> None:
-    body = job_body(upload_id(acme))
-    key = {"Authorization": acme.headers["authorization"]}
-
-    def send(headers: dict[str, str]) -> str:
-        response = TestClient(gateway.app).post(JOBS, json=body, headers=key | headers)
-        assert response.status_code == 200, response.text
-        return str(response.json()["id"])
-
-    for headers in ({"Idempotency-Key": "once"}, {"X-Stainless-Retry-Count": "1"}):
-        with ThreadPoolExecutor(8) as threads:
-            assert len(set(threads.map(send, [headers] * 8))) == 1
-    assert gateway.count("jobs") == 1
-
-
-def test_a_key_with_another_request_is_refused(acme: TestClient) -> None:
-    file_id = upload_id(acme)
-    headers = {"Idempotency-Key": "once"}
-    acme.post(JOBS, json=job_body(file_id), headers=headers)
-
-    response = acme.post(JOBS, json=job_body(file_id, seed=3), headers=headers)
-
-    assert response.status_code == 400
-    assert error_of(response)["code"] == "idempotency_key_reused"
-
-
-@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "ключ".encode()])
-def test_a_key_of_the_wrong_form_is_refused(acme: TestClient, key: str | bytes) -> None:
-    headers = {b"idempotency-key": key if isinstance(key, bytes) else key.encode()}
-
-    response = acme.post(JOBS, json=job_body(upload_id(acme)), headers=headers)
-
-    assert response.status_code == 400
-    assert error_of(response)["param"] == "idempotency-key"
-
-
-def test_a_repeated_request_without_a_key_is_known_by_its_retry_count(
-    gateway: Gateway, acme: TestClient
-) -> None:
-    body = job_body(upload_id(acme))
-    first = acme.post(JOBS, json=body, headers={"X-Stainless-Retry-Count": "0"}).json()
-
-    again = acme.post(JOBS, json=body, headers={"X-Stainless-Retry-Count": "1"}).json()
-    anew = acme.post(JOBS, json=body, headers={"X-Stainless-Retry-Count": "0"}).json()
-    changed = acme.post(JOBS, json=body | {"seed": 3}, headers={"X-Stainless-Retry-Count": "1"})
-
-    assert again["id"] == first["id"]
-    assert anew["id"] != first["id"]
-    assert changed.json()["id"] not in {first["id"], anew["id"]}
-    assert gateway.count("jobs") == 3
 
 
 def test_jobs_are_listed_newest_first_page_by_page(acme: TestClient, rival: TestClient) -> None:

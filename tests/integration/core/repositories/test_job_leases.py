@@ -29,7 +29,6 @@ from tests.integration.core.builders import (
     failure,
     read_job,
     succeed,
-    success,
 )
 
 MAX_ATTEMPTS = 3
@@ -391,38 +390,6 @@ def test_a_job_released_after_a_wish_to_cancel_is_cancelled_by_the_reconciler(
     assert messages(clean_database, job.id) == ["Job cancelled."]
 
 
-def test_progress_replaces_what_it_names_and_keeps_the_rest(
-    clean_database: Database, tenant: Tenant
-) -> None:
-    add_job(clean_database, tenant)
-    held = claim(clean_database)
-
-    with clean_database.session() as session:
-        leases = JobLeaseRepository(session)
-        leases.record_progress(held.job_id, held.fence, {"step": 1}, trained_tokens=10)
-        leases.record_progress(held.job_id, held.fence, {"step": 2})
-
-    job = read_job(clean_database, held.job_id)
-    assert (job.progress, job.trained_tokens) == ({"step": 2}, 10)
-
-
-def test_a_finished_job_has_no_lease_and_keeps_what_came_of_it(
-    clean_database: Database, tenant: Tenant
-) -> None:
-    add_job(clean_database, tenant)
-    held = claim(clean_database)
-
-    with clean_database.session() as session:
-        decide(session, held)
-        succeed(session, held)
-
-    job = read_job(clean_database, held.job_id)
-    assert job.status is JobStatus.SUCCEEDED
-    assert (job.lease_holder, job.lease_expires_at, job.error) == (None, None, None)
-    assert job.finished_at is not None
-    assert job.result_file_ids == []
-
-
 @pytest.mark.parametrize("outcome", [failure(), CANCELLED])
 def test_finishing_again_after_a_lost_answer_changes_nothing(
     clean_database: Database, tenant: Tenant, outcome: Outcome
@@ -438,29 +405,6 @@ def test_finishing_again_after_a_lost_answer_changes_nothing(
 
     assert job.status is outcome.status
     assert snapshot(clean_database, held.job_id) == before
-
-
-def test_a_finished_job_cannot_be_finished_otherwise(
-    clean_database: Database, tenant: Tenant
-) -> None:
-    add_job(clean_database, tenant)
-    held = claim(clean_database)
-    with clean_database.session() as session:
-        JobLeaseRepository(session).finish(held.job_id, held.fence, CANCELLED)
-
-    with pytest.raises(LeaseLostError), clean_database.session() as session:
-        JobLeaseRepository(session).finish(held.job_id, held.fence, success(held))
-
-
-def test_only_a_terminal_status_finishes_a_job(clean_database: Database, tenant: Tenant) -> None:
-    add_job(clean_database, tenant)
-    held = claim(clean_database)
-
-    with (
-        pytest.raises(ValueError, match="does not end"),
-        clean_database.session() as session,
-    ):
-        JobLeaseRepository(session).finish(held.job_id, held.fence, Outcome(JobStatus.QUEUED))
 
 
 def test_the_holder_is_known_by_its_fence(clean_database: Database, tenant: Tenant) -> None:
