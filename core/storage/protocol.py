@@ -4,7 +4,8 @@ Keys are relative paths with `/`:
 
 - `uploads/<file id>`: what users send;
 - `staging/<job id>/<fence>/<artifact>`: what stages write, readable by workers alone;
-- `released/<job id>/<fence>/<name>`: what passed the gate.
+- `released/<job id>/<fence>/<name>`: what users may read: metrics and report of every judged job,
+  and the archive of one that passed the gate.
 """
 
 from contextlib import AbstractContextManager
