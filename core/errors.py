@@ -9,6 +9,7 @@ TunewardError                    500  internal_error
 ├── PayloadTooLargeError         413  payload_too_large
 ├── TransientError               503  temporarily_unavailable   retryable
 │   └── UnavailableError         503  service_unavailable       retryable
+│       └── StorageUnavailableError  503  storage_unavailable   retryable
 ├── JobFailedError               500  internal_error, or the code given: ends a job for good
 ├── LeaseLostError               500  lease_lost: another worker holds the job now
 └── StorageError                 500  storage_error
@@ -20,8 +21,14 @@ Each class carries a stable `code`, the HTTP `status`, the wire `type` and wheth
 attempt is worth repeating (`retryable`).
 """
 
+import errno
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# What a disk says when it is full, failing or away, rather than when a program errs.
+_DISK_FAULTS: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+)
 
 
 class TunewardError(Exception):
@@ -118,6 +125,12 @@ class UnavailableError(TransientError):
     code = "service_unavailable"
 
 
+class StorageUnavailableError(UnavailableError):
+    """The disk or service that holds files is full, failing or away; the next try may do."""
+
+    code = "storage_unavailable"
+
+
 class JobFailedError(TunewardError):
     """The job cannot succeed, however often it is tried; `code` becomes the job's error code."""
 
@@ -150,3 +163,8 @@ class StoragePermissionError(StorageError):
     """This process may not touch keys under this prefix."""
 
     code = "storage_permission"
+
+
+def is_disk_fault(error: BaseException) -> bool:
+    """Tell a full, failing or absent disk, which may be better next time, from other errors."""
+    return isinstance(error, OSError) and error.errno in _DISK_FAULTS

@@ -1,6 +1,6 @@
-"""Reads and writes of `artifacts`; used by the worker alone."""
+"""Reads and writes of `artifacts`; used by the worker and the reconciler alone."""
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -55,3 +55,7 @@ class ArtifactRepository:
         """Map the names to everything published for a job."""
         rows = self._session.scalars(select(Artifact).where(Artifact.job_id == job_id))
         return {artifact.name: artifact for artifact in rows}
+
+    def forget(self, job_id: str) -> None:
+        """Withdraw everything a job has published, because its objects are about to go."""
+        self._session.execute(delete(Artifact).where(Artifact.job_id == job_id))

@@ -89,6 +89,10 @@ class FileRepository:
             select(File).where(File.id == file_id, File.deleted_at.is_(None))
         )
 
+    def storage_keys_of(self, job_id: str) -> set[str]:
+        """Name the objects behind all files that a job handed out, deleted or not."""
+        return set(self._session.scalars(select(File.storage_key).where(File.job_id == job_id)))
+
     def list_page(
         self,
         project_id: str,

@@ -21,6 +21,8 @@ from core.errors import (
     ObjectNotFoundError,
     StorageError,
     StoragePermissionError,
+    StorageUnavailableError,
+    is_disk_fault,
 )
 from core.storage.protocol import GATEWAY_PREFIXES, StoredObject
 
@@ -102,6 +104,10 @@ class LocalStorage:
             temporary.replace(path)
             _flush_folder(path.parent)
             writer.publish()
+        except OSError as error:
+            if is_disk_fault(error):
+                raise StorageUnavailableError("The storage cannot be written now.") from error
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -125,6 +131,8 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectNotFoundError(f"There is no object {key}.") from None
         except OSError as error:
+            if is_disk_fault(error):
+                raise StorageUnavailableError("The storage cannot be read now.") from error
             raise StorageError(f"The object {key} cannot be read.") from error
         return os.fdopen(descriptor, "rb")
 
@@ -150,11 +158,32 @@ class LocalStorage:
             path.unlink(missing_ok=True)
             _flush_folder(path.parent)
 
+    def list_keys(self, prefix: str) -> list[str]:
+        """List the complete objects below a folder, such as `staging` or `staging/<job id>`."""
+        folder = self._folder(prefix)
+        keys: list[str] = []
+        for place, _, names in os.walk(folder):  # does not follow links
+            keys += [(Path(place) / name).relative_to(self._root).as_posix() for name in names]
+        return sorted(keys)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove every object below a folder of two parts or more; removing none is no error."""
+        folder = self._path(prefix)
+        if folder.is_symlink():
+            raise StorageError("A folder of the storage is a symbolic link.")
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            _flush_folder(folder.parent)
+
     def copy(self, source: str, destination: str) -> StoredObject:
         """Copy an object inside the storage."""
         with self.open(source) as reader, self.writer(destination) as writer:
             shutil.copyfileobj(reader, writer, CHUNK_BYTES)
         return writer.stored
+
+    def _folder(self, prefix: str) -> Path:
+        # Any name below it passes the checks of a key.
+        return self._path(f"{prefix}/any").parent
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")

@@ -74,6 +74,12 @@ class ArtifactStorage(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; removing none is no error."""
 
+    def list_keys(self, prefix: str) -> list[str]:
+        """List the complete objects below a folder, such as `staging` or `staging/<job id>`."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove every object below a folder of two parts or more; removing none is no error."""
+
     def copy(self, source: str, destination: str) -> StoredObject:
         """Copy an object inside the storage."""
 

@@ -230,3 +230,53 @@ def test_what_a_killed_writer_left_behind_is_removed_at_a_later_start(root: Path
     LocalStorage(root)
 
     assert files_in(root) == [".incoming/young"]
+
+
+def test_the_objects_below_a_folder_can_be_listed_and_removed_together(
+    storage: ArtifactStorage, root: Path
+) -> None:
+    for key in (staging_key("j1", 1, "a"), staging_key("j1", 2, "b"), staging_key("j2", 1, "c")):
+        storage.put_bytes(key, ROWS)
+    before = storage.list_keys("staging")
+
+    storage.delete_prefix("staging/j1")
+    storage.delete_prefix("staging/j1")
+
+    assert before == ["staging/j1/1/a", "staging/j1/2/b", "staging/j2/1/c"]
+    assert storage.list_keys("staging/j1") == []
+    assert files_in(root) == ["staging/j2/1/c"]
+
+
+@pytest.mark.parametrize("prefix", ["staging", "", ".", "staging/..", "staging/", "other/j1"])
+def test_no_whole_prefix_and_nothing_outside_can_be_removed(
+    storage: ArtifactStorage, root: Path, prefix: str
+) -> None:
+    storage.put_bytes(staging_key("j1", 1, "a"), ROWS)
+
+    with pytest.raises((InvalidStorageKeyError, StoragePermissionError)):
+        storage.delete_prefix(prefix)
+
+    assert files_in(root) == ["staging/j1/1/a"]
+
+
+def test_a_link_below_a_folder_is_removed_and_not_followed(
+    storage: ArtifactStorage, root: Path, tmp_path: Path
+) -> None:
+    storage.put_bytes(staging_key("j1", 1, "a"), ROWS)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_bytes(ROWS)
+    (root / "staging" / "j1" / "link").symlink_to(outside)
+
+    storage.delete_prefix("staging/j1")
+
+    assert (outside / "kept").exists()
+
+
+def test_the_gateway_can_neither_list_nor_remove_what_no_gate_has_judged(root: Path) -> None:
+    gateway = LocalStorage(root)
+
+    with pytest.raises(StoragePermissionError):
+        gateway.list_keys("staging")
+    with pytest.raises(StoragePermissionError):
+        gateway.delete_prefix("staging/j1")
