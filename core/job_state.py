@@ -31,7 +31,6 @@ class JobErrorCode(StrEnum):
     STALLED = "stalled"
     ARCHIVE_MISMATCH = "archive_mismatch"
     WORKER_LOST = "worker_lost"
-    DEVICE_BUSY = "device_busy"
     BASE_MODEL_UNAVAILABLE = "base_model_unavailable"
     MODEL_NOT_FOUND = "model_not_found"
     INVALID_ROW_SOURCE = "invalid_row_source"
@@ -39,8 +38,8 @@ class JobErrorCode(StrEnum):
     MODERATION_FAILED = "moderation_failed"
     EVALUATION_FAILED = "evaluation_failed"
     SERVICE_UNAVAILABLE = "service_unavailable"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
     STORAGE_ERROR = "storage_error"
-    OBJECT_NOT_FOUND = "object_not_found"
     INTERNAL_ERROR = "internal_error"
 
 

@@ -73,10 +73,6 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
         "Workers died on this job as often as `TUNEWARD_MAX_ATTEMPTS` allows.",
         "The worker's log says why; memory is the usual reason.",
     ),
-    JobErrorCode.DEVICE_BUSY: (
-        "Another trainer held the device at every attempt.",
-        "Tell the operator: one worker per GPU, or per machine without one.",
-    ),
     JobErrorCode.BASE_MODEL_UNAVAILABLE: (
         "The base model's files cannot be fetched, read or converted.",
         "Tell the operator: `tuneward models prepare` shows why.",
@@ -102,16 +98,16 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
         "Tell the operator, with the message.",
     ),
     JobErrorCode.SERVICE_UNAVAILABLE: (
-        "Postgres or storage did not answer at any attempt.",
+        "Postgres did not answer at any attempt.",
         "Create the job again once the service is well.",
     ),
-    JobErrorCode.STORAGE_ERROR: (
-        "Storage refused to read or write.",
-        "Tell the operator: a full disk or missing rights.",
+    JobErrorCode.STORAGE_UNAVAILABLE: (
+        "Storage did not work at any attempt; a full disk is the usual reason.",
+        "Tell the operator, and create the job again once the service is well.",
     ),
-    JobErrorCode.OBJECT_NOT_FOUND: (
-        "A file of the job is gone from storage.",
-        "Upload the file again; tell the operator if it was not deleted.",
+    JobErrorCode.STORAGE_ERROR: (
+        "A file of the job is gone or cannot be read or written.",
+        "Tell the operator: the worker's log says which and why.",
     ),
     JobErrorCode.INTERNAL_ERROR: (
         "A fault of Tuneward's own.",
