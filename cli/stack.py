@@ -22,7 +22,7 @@ from core.embedded.stack import EmbeddedStack
 from core.migration import upgrade
 from core.settings import Settings
 
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0  # a busy machine may take a while to import and migrate
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.2
 
