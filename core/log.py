@@ -119,8 +119,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _where(error: BaseException) -> str:
     name = type(error).__qualname__
-    if isinstance(error, OSError) and error.errno in errno.errorcode:
-        name += f" {errno.errorcode[error.errno]}"  # which kind, without the path
+    if isinstance(error, OSError) and (number := error.errno) is not None:
+        name += f" {errno.errorcode.get(number, number)}"  # which kind, without the path
     frames = traceback.extract_tb(error.__traceback__)
     return "\n  at ".join(
         [name, *(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))]
