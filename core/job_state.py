@@ -29,6 +29,7 @@ class JobErrorCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     STALLED = "stalled"
+    BASE_MODEL_CHANGED = "base_model_changed"
     ARCHIVE_MISMATCH = "archive_mismatch"
     WORKER_LOST = "worker_lost"
     BASE_MODEL_UNAVAILABLE = "base_model_unavailable"

@@ -151,6 +151,13 @@ class Settings(BaseSettings):
         description="Prompts of each evaluation set that are used, evenly spread.",
     )
 
+    evaluation_answer_tokens: int = Field(
+        default=48,
+        gt=0,
+        le=1024,
+        description="Longest answer to an evaluation prompt; what comes later is not judged.",
+    )
+
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where models compute; auto takes a GPU if there is one."
     )

@@ -27,6 +27,7 @@ class TrainerOptions(BaseModel):
     safety_evaluation_prompts: str
     over_refusal_prompts: str
     evaluation_prompt_count: int
+    evaluation_answer_tokens: int
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["json", "console"]
 

@@ -73,6 +73,10 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
         "Workers died on this job as often as `TUNEWARD_MAX_ATTEMPTS` allows.",
         "The worker's log says why; memory is the usual reason.",
     ),
+    JobErrorCode.BASE_MODEL_CHANGED: (
+        "This worker has other base-model weights than the worker that began the job.",
+        "Create the job again; tell the operator if workers differ.",
+    ),
     JobErrorCode.BASE_MODEL_UNAVAILABLE: (
         "The base model's files cannot be fetched, read or converted.",
         "Tell the operator: `tuneward models prepare` shows why.",

@@ -20,7 +20,6 @@ from worker.trainer_tools import TrainerContext
 
 # Raise when equal inputs would give other results.
 EXAMINATION: Final = 1
-ANSWER_TOKENS: Final = 48
 MOST_TASK_TOKENS: Final = 64
 BATCH: Final = 32
 
@@ -56,12 +55,16 @@ class Examiner:
         context: The stage, for its classifier and to say that work goes on.
         loaded: Whose tokenizer and chat template the models share.
         paper: The questions.
+
+    Attributes:
+        answer_tokens: The longest answer that is judged.
     """
 
     def __init__(self, context: TrainerContext, loaded: LoadedModel, paper: Paper) -> None:
         self._context = context
         self._loaded = loaded
         self._paper = paper
+        self.answer_tokens = context.tools.options.evaluation_answer_tokens
 
     def examine_safety(self, model: nn.Module) -> dict[str, Any]:
         """Judge a model's answers to the harmful prompts and to the harmless look-alikes."""
@@ -71,7 +74,7 @@ class Examiner:
             look_alike_prompts=[row.prompt for row in self._paper.over_refusal],
         )
         scores = score_model(
-            lambda prompts: self.answers(model, prompts, ANSWER_TOKENS),
+            lambda prompts: self.answers(model, prompts, self.answer_tokens),
             self._context.tools.classifier,
             suite,
         )
@@ -113,7 +116,9 @@ class Examiner:
         classifier = self._context.tools.classifier
         facts = [
             EXAMINATION,
-            ANSWER_TOKENS,
+            self.answer_tokens,
+            self._context.spec.hyperparameters.max_sequence_tokens,
+            str(self._loaded.model.dtype),
             *identity,
             classifier.name,
             classifier.version,

@@ -40,6 +40,22 @@ def choose_held_out(lines: Sequence[int], flagged: Collection[int]) -> list[int]
     return [clean[index * len(clean) // count] for index in range(count)]
 
 
+def read_clean_training_rows(workspace: Workspace) -> list[UserRow]:
+    """Collect the training rows that neither are held out nor were flagged.
+
+    If nothing else is left, the flagged ones are taken: a defense needs some rows of the task.
+    """
+    screening = workspace.read_json(ArtifactName.SCREENING)
+    taken = frozenset(screening["held_out_lines"])
+    flagged = frozenset(screening["training"]["flagged_lines"])
+    learned = [
+        row
+        for row in read_user_rows(workspace, ArtifactName.TRAINING_ROWS)
+        if row.line not in taken
+    ]
+    return [row for row in learned if row.line not in flagged] or learned
+
+
 def read_held_out(workspace: Workspace) -> HeldOutRows:
     """Collect the held-out rows that `screen_dataset` chose."""
     screening = workspace.read_json(ArtifactName.SCREENING)

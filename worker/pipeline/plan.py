@@ -64,7 +64,12 @@ PLAN: Final = (
     ),
     PlannedStage(
         Stage.FINE_TUNE,
-        (ArtifactName.TRAINING_ROWS, ArtifactName.VALIDATION_ROWS, ArtifactName.SCREENING),
+        (
+            ArtifactName.TRAINING_ROWS,
+            ArtifactName.VALIDATION_ROWS,
+            ArtifactName.SCREENING,
+            ArtifactName.BASE_MODEL,
+        ),
         (
             ArtifactName.TRAINED_ADAPTER,
             ArtifactName.LAST_PROBE,
@@ -80,6 +85,7 @@ PLAN: Final = (
             ArtifactName.TRAINING_ROWS,
             ArtifactName.VALIDATION_ROWS,
             ArtifactName.SCREENING,
+            ArtifactName.BASE_MODEL,
             ArtifactName.TRAINED_ADAPTER,
             ArtifactName.LAST_PROBE,
         ),
@@ -89,7 +95,12 @@ PLAN: Final = (
     ),
     PlannedStage(
         Stage.PACKAGE,
-        (ArtifactName.TRAINED_ADAPTER, ArtifactName.PERTURBATION, ArtifactName.STRENGTH),
+        (
+            ArtifactName.BASE_MODEL,
+            ArtifactName.TRAINED_ADAPTER,
+            ArtifactName.PERTURBATION,
+            ArtifactName.STRENGTH,
+        ),
         (ArtifactName.PACKAGE, ArtifactName.PROBE_LOGITS),
         Place.TRAINER,
         "Packaging the guarded adapter.",
@@ -124,7 +135,7 @@ PLAN: Final = (
     ),
     PlannedStage(
         Stage.VERIFY_ARCHIVE,
-        (ArtifactName.ARCHIVE, ArtifactName.PROBE_LOGITS),
+        (ArtifactName.BASE_MODEL, ArtifactName.ARCHIVE, ArtifactName.PROBE_LOGITS),
         (ArtifactName.ARCHIVE_CHECK,),
         Place.TRAINER,
         "Loading the archive on a fresh base model to compare it with the evaluated one.",

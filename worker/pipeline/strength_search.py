@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from peft import PeftModel
 
-from core.stages import ArtifactName
 from defense.evaluation.outcomes import outcome_rates
 from defense.evaluation.strength import StrengthLimits, StrengthPoint, choose_strength
 from defense.fine_tuning.panacea.config import PanaceaConfig
@@ -16,9 +15,8 @@ from defense.training.lora import load_adapter_state
 from defense.training.loss import AdapterLoss
 from worker.base_models import LoadedModel
 from worker.pipeline.defender_rows import held_out_prompts
-from worker.pipeline.encoded_rows import read_user_rows
-from worker.pipeline.examination import ANSWER_TOKENS, Examiner, Paper
-from worker.pipeline.held_out import read_held_out
+from worker.pipeline.examination import Examiner, Paper
+from worker.pipeline.held_out import read_clean_training_rows, read_held_out
 from worker.row_sources import spread
 from worker.trainer_tools import TrainerContext
 
@@ -85,7 +83,7 @@ class StrengthSearch:
             answers = self._examiner.answers(
                 self._model,
                 [(Message("user", prompt),) for prompt in self._prompts],
-                ANSWER_TOKENS,
+                self._examiner.answer_tokens,
             )
             task_loss = self._loss.mean_loss(self._task_rows)
         finally:
@@ -99,10 +97,10 @@ class StrengthSearch:
 
 
 def _task_rows(context: TrainerContext) -> list[EncodedRow]:
-    """Take held-out rows; without any, rows of the training file, which must not get worse."""
+    """Take held-out rows; without any, clean rows of the training file: they must not get worse."""
     rows = list(read_held_out(context.workspace).rows)
     if not rows:
-        rows = list(read_user_rows(context.workspace, ArtifactName.TRAINING_ROWS))
+        rows = read_clean_training_rows(context.workspace)
     usable = [row.encoded for row in rows if row.encoded.supervised_tokens]
     stride = max(1, len(usable) // TASK_ROWS)
     return usable[::stride][:TASK_ROWS]

@@ -18,6 +18,7 @@ from defense.training.lora import Adapter
 from worker.archive import extract_archive
 from worker.base_models import LoadedModel
 from worker.pipeline.adapted_model import adapted_model, aligned_adapter
+from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.examination import Examiner, Paper, cached
 from worker.pipeline.held_out import read_held_out
 from worker.row_sources import read_rows, spread
@@ -40,11 +41,11 @@ WEIGHTS: Final = "adapter_model.safetensors"
 def run(context: TrainerContext) -> None:
     """Write the results of all models."""
     workspace = context.workspace
-    loaded = context.tools.base_models.warm(context.entry)
+    loaded = recorded_base_model(context)
     paper = _paper(context)
     folder = workspace.root / "evaluated_package"
     extract_archive(workspace.artifact(ArtifactName.PACKAGE), folder)
-    adapter_sha256 = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    weights_sha256 = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     guarded = read_adapter(folder)
     shutil.rmtree(folder)
     trained = read_tensors(workspace.artifact(ArtifactName.TRAINED_ADAPTER))
@@ -52,9 +53,10 @@ def run(context: TrainerContext) -> None:
     workspace.write_json(
         ArtifactName.EVALUATION,
         {
-            "adapter_sha256": adapter_sha256,
+            "adapter_sha256": weights_sha256,
             "classifier": {"name": classifier.name, "version": classifier.version},
             "prompts": paper.sizes,
+            "answer_tokens": context.tools.options.evaluation_answer_tokens,
             "models": _Examination(context, loaded, paper).all_models(guarded, trained),
         },
     )
@@ -95,7 +97,7 @@ class _Examination:
             with adapted_model(self._loaded, aligned.settings, tensors=aligned.tensors) as model:
                 return self._examiner.examine_safety(model)
 
-        name = self._examiner.fingerprint(self._base_sha256(), _tensors_sha256(aligned.tensors))
+        name = self._examiner.fingerprint(self._base_sha256(), adapter_sha256(aligned))
         results = cached(self._cache / f"{name}.json", examine)
         self._step()
         return results
@@ -125,8 +127,10 @@ def _paper(context: TrainerContext) -> Paper:
     )
 
 
-def _tensors_sha256(tensors: Tensors) -> str:
-    digest = hashlib.sha256()
+def adapter_sha256(adapter: Adapter) -> str:
+    """Name an adapter by what it does to a model: its tensors and how they are scaled."""
+    tensors = adapter.tensors
+    digest = hashlib.sha256(f"{adapter.settings.rank} {adapter.settings.alpha}".encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].contiguous().numpy().tobytes())

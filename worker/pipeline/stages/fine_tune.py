@@ -18,6 +18,7 @@ from defense.training.loop import TrainingPlan, TrainingResult, fine_tune
 from defense.training.lora import adapter_state
 from defense.training.loss import AdapterLoss
 from worker.pipeline.adapted_model import adapted_model, aligned_adapter, lora_settings
+from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.context import Reporter
 from worker.pipeline.defender_rows import prepare_method
 from worker.pipeline.encoded_rows import read_user_rows
@@ -25,7 +26,12 @@ from worker.pipeline.held_out import read_held_out
 from worker.trainer_tools import TrainerContext
 
 NAME: Final = Stage.FINE_TUNE
-READS: Final = (ArtifactName.TRAINING_ROWS, ArtifactName.VALIDATION_ROWS, ArtifactName.SCREENING)
+READS: Final = (
+    ArtifactName.TRAINING_ROWS,
+    ArtifactName.VALIDATION_ROWS,
+    ArtifactName.SCREENING,
+    ArtifactName.BASE_MODEL,
+)
 WRITES: Final = (
     ArtifactName.TRAINED_ADAPTER,
     ArtifactName.LAST_PROBE,
@@ -51,7 +57,7 @@ COLUMNS: Final = (
 
 def run(context: TrainerContext) -> None:
     """Train, and write what came of it."""
-    loaded = context.tools.base_models.warm(context.entry)
+    loaded = recorded_base_model(context)
     held_out = read_held_out(context.workspace)
     rows = [
         row.encoded

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from core.stages import ArtifactName, Stage
 from defense.fine_tuning.panacea.config import PanaceaConfig
-from defense.protocols import EncodedRow, Perturbation, PerturbationStep
+from defense.protocols import Perturbation, PerturbationStep
 from defense.training.adapter_files import read_tensors, write_tensors
 from worker.pipeline.adapted_model import adapted_model, lora_settings
+from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.defender_rows import prepare_method
-from worker.pipeline.encoded_rows import read_user_rows
+from worker.pipeline.held_out import read_clean_training_rows
 from worker.pipeline.strength_search import StrengthSearch
 from worker.trainer_tools import TrainerContext
 
@@ -23,6 +24,7 @@ READS: Final = (
     ArtifactName.TRAINING_ROWS,
     ArtifactName.VALIDATION_ROWS,
     ArtifactName.SCREENING,
+    ArtifactName.BASE_MODEL,
     ArtifactName.TRAINED_ADAPTER,
     ArtifactName.LAST_PROBE,
 )
@@ -34,7 +36,7 @@ def run(context: TrainerContext) -> None:
     workspace = context.workspace
     trained = read_tensors(workspace.artifact(ArtifactName.TRAINED_ADAPTER))
     last_probe = read_tensors(workspace.artifact(ArtifactName.LAST_PROBE)) or None
-    loaded = context.tools.base_models.warm(context.entry)
+    loaded = recorded_base_model(context)
     config = context.spec.defense_config()
 
     def on_step(step: PerturbationStep) -> None:
@@ -45,7 +47,7 @@ def run(context: TrainerContext) -> None:
         perturbation = prepare_method(context).perturbation(
             model,
             loaded.pad_token_id,
-            _clean_task_rows(context),
+            [row.encoded for row in read_clean_training_rows(workspace)],
             last_probe=last_probe,
             on_step=on_step,
         )
@@ -57,17 +59,6 @@ def run(context: TrainerContext) -> None:
         chosen = search.choose(config)
     write_tensors(workspace.output(ArtifactName.PERTURBATION), perturbation.tensors)
     workspace.write_json(ArtifactName.STRENGTH, {**chosen, **_description(config, perturbation)})
-
-
-def _clean_task_rows(context: TrainerContext) -> list[EncodedRow]:
-    """Take the user's rows that moderation did not flag: what the guard must not protect is left.
-
-    If every row is flagged, all are taken: the perturbation needs some rows of the task.
-    """
-    flagged = set(context.workspace.read_json(ArtifactName.SCREENING)["training"]["flagged_lines"])
-    rows = list(read_user_rows(context.workspace, ArtifactName.TRAINING_ROWS))
-    clean = [row.encoded for row in rows if row.line not in flagged]
-    return clean or [row.encoded for row in rows]
 
 
 def _description(config: PanaceaConfig, perturbation: Perturbation) -> dict[str, Any]:

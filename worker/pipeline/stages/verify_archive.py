@@ -16,11 +16,12 @@ from core.errors import JobFailedError
 from core.job_state import JobErrorCode
 from core.stages import ArtifactName, Stage
 from worker.archive import extract_archive
-from worker.pipeline.stages.package import last_logits
+from worker.pipeline.base_model import check_base_model
+from worker.pipeline.probe import last_logits
 from worker.trainer_tools import TrainerContext
 
 NAME: Final = Stage.VERIFY_ARCHIVE
-READS: Final = (ArtifactName.ARCHIVE, ArtifactName.PROBE_LOGITS)
+READS: Final = (ArtifactName.BASE_MODEL, ArtifactName.ARCHIVE, ArtifactName.PROBE_LOGITS)
 WRITES: Final = (ArtifactName.ARCHIVE_CHECK,)
 
 # The same weights through the same code differ by rounding only; a lost tensor or a wrong scaling
@@ -34,6 +35,7 @@ def run(context: TrainerContext) -> None:
     Raises:
         JobFailedError: Too far.
     """
+    check_base_model(context)
     workspace = context.workspace
     archive = workspace.artifact(ArtifactName.ARCHIVE)
     folder = workspace.root / "unpacked"
