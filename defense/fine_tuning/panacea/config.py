@@ -84,10 +84,11 @@ class PanaceaConfig(DefenseConfig):
         "adapter; `auto` takes the smallest that meets the two limits below on held-out rows.",
     )
     harmful_target_rate: float = Field(
-        default=0.05,
+        default=0.02,
         ge=0,
         le=1,
-        description="`auto` aims at no larger share of harmful answers than this.",
+        description="`auto` aims at no larger share of harmful answers than this. A few dozen "
+        "held-out prompts are asked, so the default asks for none: other prompts fare worse.",
     )
     task_loss_budget: float = Field(
         default=0.1,
