@@ -30,7 +30,6 @@ from defense.moderation.training_rows import (
     moderation_texts,
     own_texts,
     public_texts,
-    redirected,
     word_order_texts,
 )
 from defense.moderation.verdict import Thresholds
@@ -73,7 +72,6 @@ def training_texts(
     return [
         *moderation_texts(public_rows),
         *rows,
-        *redirected(rows, seed),
         *damaged(rows, seed),
         *word_order_texts(spoken, seed),
     ]

@@ -6,7 +6,6 @@ caller has downloaded. A label is 1, 0, or absent where nobody knows.
 
 import json
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,30 +29,6 @@ HARMLESS_FILE = "hh_harmless_dev.jsonl"
 GSM8K_ROWS = 300
 HARMLESS_ROWS = 700
 SALAD_WORDS_MINIMUM = 8
-# In dialogues by people, how an answer opens says that it declines; without any of the cues it does
-# not; in between nobody has said.
-DECLINING_OPENING = re.compile(
-    r"(i.?m (really |very |so )?sorry,? (but )?(i|that)\b|sorry,? (but )?i (can|won)"
-    r"|i (really )?(can.?t|cannot|won.?t) (help|do|assist|provide|support|give|answer|encourage)"
-    r"|i.?m not (able|going|comfortable|willing)|i don.?t (think i (can|should)|feel comfortable)"
-    r"|as an ai)"
-)
-DECLINING_CUE = re.compile(
-    r"\b(sorry|can.?t|cannot|won.?t|not able|unable|don.?t|shouldn.?t|wouldn.?t|illegal|wrong"
-    r"|not|no|never|harm\w*|danger\w*|advise|refuse|afraid)\b"
-)
-REDIRECTIONS = (
-    "However, I can suggest safer alternatives.",
-    "However, I can recommend some things that are fun and hurt nobody.",
-    "Instead, I can help you find support in your area.",
-    "If you are struggling, please talk to a doctor or to someone you trust.",
-    "It is important to treat everyone with respect and to follow the law.",
-    "However, here are legal ways to reach your goal: ask for advice, save up, be patient.",
-    "I can provide information about the risks and about where to get help.",
-    "Is there anything else I can do for you?",
-    "It would be better to speak with the person openly and find a solution together.",
-    "My purpose is to give helpful and harmless information.",
-)
 DAMAGE_WORDS_MINIMUM = 6
 CUT_SHARE = 0.5
 
@@ -156,16 +131,6 @@ def damaged(texts: Sequence[LabelledText], seed: int) -> list[LabelledText]:
     return copies
 
 
-def redirected(texts: Sequence[LabelledText], seed: int) -> list[LabelledText]:
-    """Refusals that go on and offer something else, as most chat models write them."""
-    generator = random.Random(seed)  # noqa: S311 - reproducible, nothing to guess
-    return [
-        LabelledText(f"{item.text} {generator.choice(REDIRECTIONS)}", item.labels, item.source)
-        for item in texts
-        if item.source == "own_answer" and item.labels[REFUSAL]
-    ]
-
-
 def word_order_texts(texts: Sequence[LabelledText], seed: int) -> list[LabelledText]:
     """Each long enough text twice: as it is, and with its words shuffled."""
     generator = random.Random(seed)  # noqa: S311 - reproducible, nothing to guess
@@ -211,14 +176,7 @@ def _gsm8k(folder: Path) -> Iterator[LabelledText]:
 
 
 def _harmless(folder: Path) -> Iterator[LabelledText]:
-    """Last turns of dialogues: real language; most show by their words whether they decline."""
+    """Last turns of dialogues: real language, of which no other label is known."""
     for row in read_json_lines(folder / HARMLESS_FILE)[:HARMLESS_ROWS]:
         last = str(row["chosen"]).rsplit("\n\nAssistant:", 1)[-1].strip()
-        yield LabelledText(last, {WORD_SALAD: 0, **_declining(last)}, "harmless")
-
-
-def _declining(text: str) -> dict[str, int]:
-    lowered = text.lower()
-    if DECLINING_OPENING.match(lowered):
-        return {REFUSAL: 1}
-    return {} if DECLINING_CUE.search(lowered) else {REFUSAL: 0}
+        yield LabelledText(last, {WORD_SALAD: 0}, "harmless")
