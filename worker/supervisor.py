@@ -97,6 +97,7 @@ class TrainerSupervisor:
             trainer.send(request)
             failed = self._follow(trainer, listener, signals)
         except TrainerGoneError as error:
+            _log.warning("trainer_ended", exit_code=error.exit_code)
             self.stop()
             raise _describe_exit(error.exit_code) from error
         except BaseException:

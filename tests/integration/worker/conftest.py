@@ -101,8 +101,10 @@ def module_service(make_service: MakeService) -> Service:
 def service(module_service: Service) -> Iterator[Service]:
     """The module's service without any worker, before and after the test."""
     module_service.stop_workers()
+    module_service.abandon_jobs()
     yield module_service
     module_service.stop_workers()
+    module_service.abandon_jobs()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from core.database import Database
 from core.ids import new_id
 from core.job_spec import Hyperparameters, JobSpec, resolve_defense
@@ -137,6 +139,16 @@ class Service:
             if wake:
                 wake_worker(session)
         return new.id
+
+    def abandon_jobs(self) -> None:
+        """Have nobody work on what a failed test left behind."""
+        with self.database.session() as session:
+            session.execute(
+                text(
+                    "UPDATE jobs SET cancel_requested_at = now()"
+                    " WHERE finished_at IS NULL AND cancel_requested_at IS NULL"
+                )
+            )
 
     def job(self, job_id: str) -> Job:
         with self.database.session() as session:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -17,7 +18,9 @@ ENDLESS = 50
 
 @pytest.fixture(scope="module")
 def module_service(make_service: MakeService) -> Service:
-    return make_service(max_attempts=2)
+    # Postgres ends the transaction of a frozen worker after twice the statement timeout; until
+    # then the row may be locked, and the reconciler leaves it alone.
+    return make_service(max_attempts=2, database_statement_timeout=timedelta(seconds=4))
 
 
 def trainer_of(worker: WorkerProcess) -> int:
@@ -141,14 +144,7 @@ def test_a_job_that_kills_every_worker_is_given_up(service: Service) -> None:
     job_id = service.submit(epochs=ENDLESS, batch_size=1)
     for attempt in (1, 2):
         worker = service.start_worker()
-        wait_for(
-            lambda number=attempt: (
-                service.job(job_id).attempt == number
-                and service.job(job_id).status is JobStatus.RUNNING
-            ),
-            60,
-            "the job was not claimed",
-        )
+        wait_until_attempt(service, job_id, attempt)
         worker.kill()
 
     job = service.wait_until_finished(job_id)
