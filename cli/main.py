@@ -61,9 +61,9 @@ def demo(
 ) -> None:
     """Upload shipped rows, train under Panacea, download, check and print the safety table."""
     with failures_as_exit_codes():
-        from cli.demo.command import run_demo, with_own_home  # noqa: PLC0415
+        from cli.demo.command import demo_settings, run_demo  # noqa: PLC0415
 
-        run_demo(with_own_home(_settings(home=home, port=0), output), output)
+        run_demo(demo_settings(_settings(home=home, port=0), output), output)
 
 
 @app.command()

@@ -98,10 +98,21 @@ def test_a_demo_keeps_its_state_away_from_that_of_the_service(
 ) -> None:
     monkeypatch.delenv("TUNEWARD_HOME", raising=False)
 
-    settings = command.with_own_home(Settings(), tmp_path)
+    settings = command.demo_settings(Settings(), tmp_path)
 
     assert settings.home == tmp_path / "home"
     assert settings.home != Settings().home
+
+
+def test_a_demo_asks_for_answers_as_long_as_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = command.demo_settings(Settings(), tmp_path)
+    monkeypatch.setenv("TUNEWARD_EVALUATION_ANSWER_TOKENS", "64")
+    chosen = command.demo_settings(Settings(), tmp_path)
+
+    assert usual.evaluation_answer_tokens == 32
+    assert chosen.evaluation_answer_tokens == 64
 
 
 def test_a_demo_uses_the_home_that_was_chosen(
@@ -109,6 +120,6 @@ def test_a_demo_uses_the_home_that_was_chosen(
 ) -> None:
     monkeypatch.setenv("TUNEWARD_HOME", str(tmp_path / "chosen"))
 
-    settings = command.with_own_home(Settings(), tmp_path)
+    settings = command.demo_settings(Settings(), tmp_path)
 
     assert settings.home == tmp_path / "chosen"
