@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from defense.moderation.protocol import Judgement, ModerationClassifier, Outcome
-
 from core.stages import ArtifactName, Stage
+from defense.moderation.protocol import Judgement, ModerationClassifier, Outcome
 from worker.pipeline.encoded_rows import UserRow, read_user_rows
 from worker.pipeline.held_out import choose_held_out
 from worker.trainer_tools import TrainerContext
