@@ -12,8 +12,12 @@ TunewardError (core)
 └── ShutdownRequestedError     shutdown          the lease goes back, the attempt is not counted
 """
 
+from typing import Final
+
 from core.errors import JobFailedError, TransientError, TunewardError
 from core.job_state import JobErrorCode
+
+_OUT_OF_MEMORY_TEXTS: Final = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class TrainerCrashedError(TransientError):
@@ -56,3 +60,11 @@ class ShutdownRequestedError(TunewardError):
     """This worker was told to go; another one takes the job."""
 
     code = "shutdown"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Recognise a lack of memory in the words of torch, on a GPU or not."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY_TEXTS)

@@ -18,6 +18,7 @@ from core.job_state import JobErrorCode
 from core.log import configure_logging
 from core.settings import Settings
 from defense.errors import DefenseError, InvalidConfigError
+from worker.errors import is_out_of_memory
 from worker.options import TrainerOptions
 from worker.pipeline.context import EventKind, Level
 from worker.process_group import die_with_parent
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from worker.trainer_tools import TrainerTools
 
 STAGE_PACKAGE: Final = "worker.pipeline.stages"
-_OUT_OF_MEMORY_TEXTS: Final = ("out of memory", "can't allocate memory", "not enough memory")
 
 _log = structlog.get_logger(__name__)
 
@@ -180,14 +180,6 @@ def describe_failure(error: Exception) -> Failed:
         code=JobErrorCode.INTERNAL_ERROR,
         message="Something unforeseen went wrong. The operator's log says what.",
     )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Recognise a lack of memory in the words of torch, on a GPU or not."""
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY_TEXTS)
 
 
 def main() -> None:

@@ -1,0 +1,225 @@
+"""An archive that does not compute what the guarded model computed is never let through."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from core.errors import JobFailedError
+from core.job_spec import Hyperparameters, JobSpec
+from core.job_state import JobErrorCode
+from core.model_registry import LoraDefaults, ModelEntry, Source, SourceKind
+from core.stages import ArtifactName
+from defense.training.adapter_files import CONFIG_NAME, WEIGHTS_NAME, write_tensors
+from defense.training.lora import LoraSettings, adapter_state, attach_adapter, detach_adapter
+from tests.tiny_models import CHAT_TEMPLATE, TARGET_MODULES, tiny_llama, tiny_tokenizer
+from tests.tiny_registry import write_rows
+from worker.archive import extract_archive, write_archive
+from worker.base_models import BaseModels
+from worker.pipeline.stages import package, verify_archive
+from worker.trainer_tools import TrainerContext
+from worker.workspace import Workspace
+
+RANK, ALPHA = 2, 4.0
+STRENGTH = 1.0
+TENSOR_LENGTH = 0.3
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A workspace after stage `package`, and the context of the next stage."""
+
+    context: TrainerContext
+
+    def tamper(self, change: Callable[[Path], object]) -> None:
+        """Unpack the archive, change the folder, and pack it again."""
+        workspace = self.context.workspace
+        folder = workspace.root / "tampered"
+        extract_archive(workspace.artifact(ArtifactName.ARCHIVE), folder)
+        change(folder)
+        files: dict[str, bytes | Path] = {path.name: path for path in folder.iterdir()}
+        write_archive(workspace.artifact(ArtifactName.ARCHIVE), files)
+
+    def check(self) -> dict[str, float]:
+        """Run the stage and read what it found."""
+        verify_archive.run(self.context)
+        path = self.context.workspace.output(ArtifactName.ARCHIVE_CHECK)
+        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+
+def random_tensors(seed: int) -> dict[str, torch.Tensor]:
+    """An adapter or perturbation whose every tensor has one length, as training makes them."""
+    model = attach_adapter(tiny_llama(), LoraSettings(RANK, ALPHA, TARGET_MODULES))
+    shapes = adapter_state(model)
+    detach_adapter(model)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {name: torch.randn(old.shape, generator=generator) for name, old in shapes.items()}
+    return {name: TENSOR_LENGTH * tensor / tensor.norm() for name, tensor in drawn.items()}
+
+
+def tiny_entry(folder: Path) -> ModelEntry:
+    tiny_llama().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return ModelEntry(
+        id="tiny",
+        title="Tiny",
+        owned_by="tests",
+        created=1,
+        licence="none",
+        source=Source(SourceKind.PATH, str(folder)),
+        chat_template=CHAT_TEMPLATE,
+        learning_rate=1e-3,
+        max_sequence_tokens=64,
+        lora=LoraDefaults(
+            rank=RANK, alpha=ALPHA, target_modules=TARGET_MODULES, available_modules=TARGET_MODULES
+        ),
+    )
+
+
+def tiny_spec() -> JobSpec:
+    return JobSpec(
+        model="tiny",
+        defense={"type": "none"},
+        seed=1,
+        hyperparameters=Hyperparameters(
+            n_epochs=1,
+            batch_size=1,
+            learning_rate_multiplier=1.0,
+            learning_rate=1e-3,
+            lora_rank=RANK,
+            lora_alpha=ALPHA,
+            target_modules=TARGET_MODULES,
+            max_sequence_tokens=64,
+        ),
+    )
+
+
+def make_context(folder: Path) -> TrainerContext:
+    """A trainer with the tiny model, and a workspace with an adapter and a perturbation."""
+    entry = tiny_entry(folder / "model")
+    prompts = [{"prompt": f"tell me {word}"} for word in ("a story", "how", "why", "the way")]
+    rows = write_rows(folder / "rows.jsonl", prompts)
+    tools = SimpleNamespace(
+        base_models=BaseModels(folder / "cache", torch.device("cpu")),
+        options=SimpleNamespace(safety_evaluation_prompts=rows, benign_rows=rows),
+    )
+    workspace = Workspace.create(folder / "workspaces", "ftjob-1", 1)
+    facts = {"weights_sha256": tools.base_models.prepare(entry).weights_sha256}
+    for name, value in (
+        (ArtifactName.BASE_MODEL, facts),
+        (ArtifactName.STRENGTH, {"strength": STRENGTH}),
+    ):
+        workspace.artifact(name).write_text(json.dumps(value), encoding="utf-8")
+    write_tensors(workspace.artifact(ArtifactName.TRAINED_ADAPTER), random_tensors(1))
+    write_tensors(workspace.artifact(ArtifactName.PERTURBATION), random_tensors(2))
+    return TrainerContext("ftjob-1", tiny_spec(), workspace, Mock(), tools, entry)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def packaged(tmp_path: Path) -> Packaged:
+    context = make_context(tmp_path)
+    package.run(context)
+    workspace = context.workspace
+    names = (ArtifactName.PACKAGE, ArtifactName.ARCHIVE), (ArtifactName.PROBE_LOGITS,) * 2
+    for written, read in names:
+        shutil.copy(workspace.output(written), workspace.artifact(read))
+    return Packaged(context)
+
+
+def change_config(folder: Path, name: str, value: object) -> None:
+    path = folder / CONFIG_NAME
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, name: value}), encoding="utf-8")
+
+
+def drop_tensor(folder: Path, part: str) -> None:
+    tensors = load_file(folder / WEIGHTS_NAME)
+    del tensors[next(name for name in sorted(tensors) if part in name)]
+    save_file(tensors, folder / WEIGHTS_NAME)
+
+
+def cut_tensor(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS_NAME)
+    name = min(tensors)
+    save_file({**tensors, name: tensors[name][:1].contiguous()}, folder / WEIGHTS_NAME)
+
+
+def add_perturbation(folder: Path, strength: float) -> None:
+    perturbation = random_tensors(2)
+    tensors = load_file(folder / WEIGHTS_NAME)
+    moved = {name: tensor + strength * perturbation[name] for name, tensor in tensors.items()}
+    save_file(moved, folder / WEIGHTS_NAME)
+
+
+def truncate(folder: Path) -> None:
+    path = folder / WEIGHTS_NAME
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def test_an_untouched_archive_computes_exactly_what_the_model_in_memory_did(
+    packaged: Packaged,
+) -> None:
+    found = packaged.check()
+
+    assert found["largest_logit_difference"] == 0
+    assert found["prompts"] == 8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda folder: change_config(folder, "lora_alpha", 5), id="other alpha"),
+        pytest.param(lambda folder: change_config(folder, "r", 3), id="other rank"),
+        pytest.param(
+            lambda folder: change_config(folder, "target_modules", ["q_proj"]), id="fewer modules"
+        ),
+        pytest.param(lambda folder: drop_tensor(folder, "lora_A"), id="no A"),
+        pytest.param(lambda folder: drop_tensor(folder, "lora_B"), id="no B"),
+        pytest.param(cut_tensor, id="smaller tensor"),
+        pytest.param(lambda folder: add_perturbation(folder, 0.1), id="too strong"),
+        pytest.param(lambda folder: add_perturbation(folder, -0.1), id="too weak"),
+        pytest.param(truncate, id="half a file"),
+        pytest.param(lambda folder: (folder / CONFIG_NAME).write_text("{"), id="no config"),
+        pytest.param(lambda folder: (folder / WEIGHTS_NAME).unlink(), id="no weights"),
+    ],
+)
+def test_an_archive_with_another_adapter_fails_the_job(
+    packaged: Packaged, change: Callable[[Path], object]
+) -> None:
+    packaged.tamper(change)
+
+    with pytest.raises(JobFailedError) as raised:
+        packaged.check()
+
+    assert raised.value.code == JobErrorCode.ARCHIVE_MISMATCH
+    assert str(packaged.context.workspace.root) not in raised.value.message
+
+
+def test_a_file_that_is_no_archive_fails_the_job(packaged: Packaged) -> None:
+    packaged.context.workspace.artifact(ArtifactName.ARCHIVE).write_bytes(b"no archive")
+
+    with pytest.raises(JobFailedError) as raised:
+        packaged.check()
+
+    assert raised.value.code == JobErrorCode.ARCHIVE_MISMATCH
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_bad_archive(
+    packaged: Packaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    loader = Mock(side_effect=fault)
+    monkeypatch.setattr("peft.PeftModel.from_pretrained", loader)
+
+    with pytest.raises(RuntimeError) as raised:
+        packaged.check()
+
+    assert raised.value is fault
