@@ -24,10 +24,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from core.errors import TunewardError
+from core.errors import TunewardError, is_disk_fault
 from core.model_registry import ModelEntry, Source, SourceKind
 from core.resources import resource_path
 from worker.devices import compute_dtype
+from worker.hub import from_hub
 
 # Raise when a conversion would come out differently.
 CONVERSION: Final = 1
@@ -92,6 +93,7 @@ class BaseModels:
 
         Raises:
             BaseModelError: It is not where the registry says, or not usable.
+            HubUnavailableError: The hub does not answer.
         """
         if entry.id not in self._prepared:
             try:
@@ -99,6 +101,8 @@ class BaseModels:
                 folder = path if path.is_dir() else self._converted(path)
                 self._prepared[entry.id] = PreparedModel(folder, _weights_sha256(folder))
             except (OSError, ValueError, ImportError) as error:
+                if is_disk_fault(error):
+                    raise
                 _log.exception("base_model_unavailable", model=entry.id)
                 raise BaseModelError(
                     f"The base model {entry.id} can't be loaded on this worker.",
@@ -156,11 +160,18 @@ def locate_folder(source: Source) -> Path:
 
     Raises:
         BaseModelError: There is none.
+        HubUnavailableError: The hub does not answer.
     """
     try:
         return _locate(source)
     except (OSError, ValueError, ImportError) as error:
-        raise BaseModelError(f"{source} is not on this worker.") from error
+        if is_disk_fault(error):
+            raise
+        _log.exception("folder_unavailable", source=str(source))
+        raise BaseModelError(
+            "A folder that the base model needs is not on this worker.",
+            hint="The operator's log says why.",
+        ) from error
 
 
 def _locate(source: Source) -> Path:
@@ -180,8 +191,10 @@ def _named_path(source: Source) -> Path:
             return _locate_in_package(source.location)
         case SourceKind.HUB:
             patterns = [source.file] if source.file else list(HUB_FILES)
-            folder = snapshot_download(
-                source.location, revision=source.revision, allow_patterns=patterns
+            folder = from_hub(
+                lambda: snapshot_download(
+                    source.location, revision=source.revision, allow_patterns=patterns
+                )
             )
             return Path(folder, source.file or ".")
 

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
 from huggingface_hub import hf_hub_download
 
-from core.errors import TunewardError
+from core.errors import TunewardError, is_disk_fault
 from core.model_registry import Source, SourceKind
 from core.resources import resource_path
+from worker.hub import from_hub
 
 BENIGN_CATEGORY: Final = "benign"
 HELD_OUT_EVERY: Final = 5
+
+_log = structlog.get_logger(__name__)
 
 
 class RowSourceError(TunewardError):
@@ -46,6 +50,7 @@ def locate_rows(source_text: str) -> Path:
 
     Raises:
         RowSourceError: There is no such file, or the source is malformed.
+        HubUnavailableError: The hub does not answer.
     """
     try:
         source = Source.parse(source_text)
@@ -58,19 +63,26 @@ def locate_rows(source_text: str) -> Path:
                     raise FileNotFoundError(path)
                 return path
             case SourceKind.HUB if source.file:
-                return Path(
-                    hf_hub_download(
-                        source.location,
-                        source.file,
-                        revision=source.revision,
-                        repo_type="dataset",
-                    )
-                )
+                return _download(source, source.file)
     except (OSError, ValueError) as error:
-        raise RowSourceError(f"The rows of {source_text} can't be read: {error}") from error
+        if is_disk_fault(error):
+            raise
+        raise _unreadable(source_text, error) from error
+    _log.error("row_source_without_file", source=source_text)
     raise RowSourceError(
-        f"{source_text} names no file of rows.", hint="Write hub:org/name@revision/file.jsonl."
+        f"{public_name(source_text)} names no file of rows.",
+        hint="The operator writes hub:org/name@revision/file.jsonl.",
     )
+
+
+def public_name(source_text: str) -> str:
+    """Name a row set to a tenant: by the file's name, without the operator's folders."""
+    try:
+        source = Source.parse(source_text)
+    except ValueError:
+        return "A row set of the operator"
+    file = Path(source.file or source.location).name
+    return f"The operator's row set {file}"
 
 
 def read_rows(source_text: str, *, with_response: bool) -> list[PromptRow]:
@@ -82,15 +94,23 @@ def read_rows(source_text: str, *, with_response: bool) -> list[PromptRow]:
 
     Raises:
         RowSourceError: It is missing, malformed or empty.
+        HubUnavailableError: The hub does not answer.
     """
     path = locate_rows(source_text)
-    rows: list[PromptRow] = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                rows.append(_read_row(line, f"{source_text} line {number}", with_response))
+    name = public_name(source_text)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if is_disk_fault(error):
+            raise
+        raise _unreadable(source_text, error) from error
+    rows = [
+        _read_row(line, f"{name}, line {number},", with_response)
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
     if not rows:
-        raise RowSourceError(f"{source_text} holds no rows.")
+        raise RowSourceError(f"{name} holds no rows.")
     return rows
 
 
@@ -121,6 +141,24 @@ def to_learn_from(rows: Sequence[PromptRow], judged: Sequence[PromptRow]) -> lis
     """Leave out of another set what is held out: by its own word, or because it is judged by."""
     prompts = {row.prompt for row in judged}
     return [row for row in rows if not row.held_out and row.prompt not in prompts]
+
+
+def _download(source: Source, file: str) -> Path:
+    return Path(
+        from_hub(
+            lambda: hf_hub_download(
+                source.location, file, revision=source.revision, repo_type="dataset"
+            )
+        )
+    )
+
+
+def _unreadable(source_text: str, error: Exception) -> RowSourceError:
+    """Say what failed without the operator's paths, which go to the log."""
+    _log.error("row_source_unreadable", source=source_text, exc_info=error)
+    return RowSourceError(
+        f"{public_name(source_text)} can't be read.", hint="The operator's log says why."
+    )
 
 
 def _read_row(line: str, place: str, with_response: bool) -> PromptRow:  # noqa: FBT001

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 from peft import PeftModel
 
 from core.job_spec import JobSpec
 from core.model_registry import ModelEntry
+from defense.errors import InvalidConfigError
 from defense.protocols import Tensors
 from defense.training.adapter_files import read_adapter
 from defense.training.lora import (
@@ -16,7 +18,9 @@ from defense.training.lora import (
     detach_adapter,
     load_adapter_state,
 )
-from worker.base_models import LoadedModel, locate_folder
+from worker.base_models import BaseModelError, LoadedModel, locate_folder
+
+_log = structlog.get_logger(__name__)
 
 
 def lora_settings(spec: JobSpec) -> LoraSettings:
@@ -26,10 +30,22 @@ def lora_settings(spec: JobSpec) -> LoraSettings:
 
 
 def aligned_adapter(entry: ModelEntry) -> Adapter | None:
-    """Read the adapter that jobs on this model continue, if it has one."""
+    """Read the adapter that jobs on this model continue, if it has one.
+
+    Raises:
+        BaseModelError: It is not where the registry says, or not a LoRA adapter.
+    """
     if entry.aligned_adapter is None:
         return None
-    return read_adapter(locate_folder(entry.aligned_adapter.source))
+    folder = locate_folder(entry.aligned_adapter.source)
+    try:
+        return read_adapter(folder)
+    except InvalidConfigError as error:
+        # Its words name the operator's folder, and no parameter of the job is at fault.
+        _log.exception("aligned_adapter_unusable", model=entry.id)
+        raise BaseModelError(
+            f"The aligned adapter of {entry.id} can't be used.", hint="The operator's log says why."
+        ) from error
 
 
 @contextmanager
