@@ -102,7 +102,7 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
         "Tell the operator, with the message.",
     ),
     JobErrorCode.SERVICE_UNAVAILABLE: (
-        "Postgres did not answer at any attempt.",
+        "Postgres, or the hub that holds a file of the operator's, did not answer at any attempt.",
         "Create the job again once the service is well.",
     ),
     JobErrorCode.STORAGE_UNAVAILABLE: (
