@@ -15,8 +15,8 @@ _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-class StrictJsonError(ValueError):
-    """Text that is not strict JSON.
+class LocatedError(ValueError):
+    """Something wrong at a place in a document.
 
     Attributes:
         code: Stable name of the problem, such as `duplicate_key`.
@@ -31,6 +31,10 @@ class StrictJsonError(ValueError):
         self.path = path
         self.message = message
         self.hint = hint
+
+
+class StrictJsonError(LocatedError):
+    """Text that is not strict JSON."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
 
-from core.strict_json import StrictJsonError, join_path, parse_strict
+from core.strict_json import LocatedError, StrictJsonError, join_path, parse_strict
 
 _ROLES_NOT_TRAINED: Final = frozenset({"tool", "function"})
 _MESSAGE_KEYS: Final = frozenset({"role", "content", "name", "weight"})
@@ -24,22 +24,8 @@ class Role(StrEnum):
     ASSISTANT = "assistant"
 
 
-class RowFormatError(ValueError):
-    """A row that can't be trained on.
-
-    Attributes:
-        code: Stable name of the problem, such as `unknown_role`.
-        path: Where in the row, such as `messages[2].role`; empty for the whole row.
-        message: What is wrong, without any of the content.
-        hint: What to do about it.
-    """
-
-    def __init__(self, code: str, path: str, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.path = path
-        self.message = message
-        self.hint = hint
+class RowFormatError(LocatedError):
+    """A row that can't be trained on."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.row_sources import PromptRow, RowSourceError, hold_out, read_rows, spread
+from worker.row_sources import (
+    PromptRow,
+    RowSourceError,
+    hold_out,
+    read_rows,
+    spread,
+    to_learn_from,
+)
 
 
 def rows(count: int) -> list[PromptRow]:
@@ -63,3 +70,16 @@ def test_rows_that_name_the_held_out_ones_are_obeyed() -> None:
 
     assert held == [marked]
     assert len(learned) == 10
+
+
+def test_a_prompt_that_is_judged_is_learned_in_no_set_even_where_no_row_is_marked() -> None:
+    benign = [PromptRow(f"harmless {n}", "answer", "benign") for n in range(7)]
+    harmful = [PromptRow(f"prompt {n}", "Sure.", "") for n in range(10)]
+
+    learned, judged = hold_out([*rows(10), *benign])
+
+    asked = {row.prompt for row in judged}
+    assert asked == {"prompt 4", "prompt 9"}
+    assert asked.isdisjoint(row.prompt for row in learned)
+    assert len(to_learn_from(harmful, judged)) == 8
+    assert asked.isdisjoint(row.prompt for row in to_learn_from(harmful, judged))
