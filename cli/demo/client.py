@@ -38,6 +38,10 @@ class DemoClient:
     def __init__(self, address: str, api_key: str) -> None:
         self._openai = OpenAI(base_url=f"{address}/v1", api_key=api_key)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._openai.close()
+
     def cancel_unfinished_jobs(self) -> int:
         """Cancel what an interrupted demo left behind; return how many jobs that were."""
         unfinished = [job for job in self._openai.fine_tuning.jobs.list() if _unfinished(job)]

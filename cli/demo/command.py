@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -83,10 +84,10 @@ def _steps(settings: Settings, output: Path) -> SafetyReport:
     with running_stack(settings, on_notice=console.warn) as stack:
         console.done(f"gateway ready at {stack.address}")
         key = new_api_key(stack.database, PROJECT, "demo", lifetime=KEY_LIFETIME)
-        client = DemoClient(stack.address, key)
-        job = _train(client, stack)
-        _require_success(client, job, output)
-        folder, report = _collect(client, job, output)
+        with closing(DemoClient(stack.address, key)) as client:
+            job = _train(client, stack)
+            _require_success(client, job, output)
+            folder, report = _collect(client, job, output)
         show_samples(folder, stack.settings, ModelRegistry.load(stack.settings).get(MODEL))
     _print_report(report)
     console.out.print(f"\nadapter  {escape(str(folder))}", soft_wrap=True)

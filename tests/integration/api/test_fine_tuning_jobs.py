@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from core.model_registry import ModelRegistry
+from core.settings import Settings
 from tests.integration.api.builders import (
     BAD_ROWS,
     MODEL,
@@ -75,7 +77,8 @@ def test_the_old_place_of_hyperparameters_still_works(acme: TestClient) -> None:
     job = create_job(acme, hyperparameters={"n_epochs": 1, "learning_rate_multiplier": 2})
 
     assert job["method"]["supervised"]["hyperparameters"]["n_epochs"] == 1
-    assert job["hyperparameters"]["learning_rate"] == pytest.approx(6e-4)
+    base_rate = ModelRegistry.load(Settings()).get(MODEL).learning_rate
+    assert job["hyperparameters"]["learning_rate"] == pytest.approx(2 * base_rate)
 
 
 def test_no_defense_is_a_choice(acme: TestClient) -> None:

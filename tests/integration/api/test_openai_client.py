@@ -102,8 +102,11 @@ def test_errors_reach_the_clients_own_classes(client: OpenAI, server: GatewayPro
         client.fine_tuning.jobs.create(model="no-such-model", training_file="file-unknown")
     with pytest.raises(openai.NotFoundError) as missing:
         client.fine_tuning.jobs.retrieve("ftjob-unknown")
-    with pytest.raises(openai.AuthenticationError) as unknown:
-        OpenAI(base_url=f"{server.url}/v1", api_key="wrong").models.list()
+    with (
+        OpenAI(base_url=f"{server.url}/v1", api_key="wrong") as stranger,
+        pytest.raises(openai.AuthenticationError) as unknown,
+    ):
+        stranger.models.list()
 
     assert (refused.value.param, refused.value.code) == ("model", "model_not_available")
     assert missing.value.param == "fine_tuning_job_id"
