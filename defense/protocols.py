@@ -80,10 +80,13 @@ class StepMetrics:
         train_loss: On the user's rows of this step, before the update.
         train_mean_token_accuracy: Share of supervised tokens that were the most likely ones.
         gradient_norm: Of the user's gradient, before clipping.
-        harmful_loss: On this step's harmful rows; None when the step was not guarded.
+        harmful_loss: On the harmful rows of the last guarded step, `guarded_step`; None when the
+            training is not guarded. The guard's interval decides how old it may be.
         perturbed_harmful_loss: The same rows at the perturbed weights.
         harmful_gradient_norm: At the unperturbed weights.
-        guard_norm: Of the harmful part that was added to the update, after its cap.
+        guarded_step: The step that these three were measured at; this one when it was guarded.
+        guard_norm: Of the harmful part added to this update, after its cap; 0 between guarded
+            steps.
         learning_rate: Used in this step.
         tokens: User tokens read so far, padding excluded.
     """
@@ -96,6 +99,7 @@ class StepMetrics:
     harmful_loss: float | None
     perturbed_harmful_loss: float | None
     harmful_gradient_norm: float | None
+    guarded_step: int | None
     guard_norm: float | None
     learning_rate: float
     tokens: int

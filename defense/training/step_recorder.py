@@ -1,5 +1,6 @@
 """What happens around each optimizer step: clipping, the guard's term, and the step's metrics."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class StepRecorder(TrainerCallback):
         self._listener = listener
         self._loss_sum, self._correct, self._counted = 0.0, 0, 0
         self._pending: StepMetrics | None = None
+        self._guarded: tuple[int, GuardCorrection] | None = None
 
     def on_batch(self, loss_sum: float, correct: int, counted: int, read: int) -> None:
         """Collect one batch of the optimizer step under way."""
@@ -70,8 +72,10 @@ class StepRecorder(TrainerCallback):
         if correction is not None:
             for name, gradient in gradients.items():
                 gradient.add_(correction.tensors[name])
+            # Only its figures are carried on; the tensors are as large as the adapter.
+            self._guarded = (step, replace(correction, tensors={}))
         rate = float(context["optimizer"].param_groups[0]["lr"])
-        self._pending = self._metrics(step, norm, rate, correction)
+        self._pending = self._metrics(step, norm, rate)
 
     def on_step_end(
         self,
@@ -89,20 +93,20 @@ class StepRecorder(TrainerCallback):
         if self._listener is not None:
             self._listener.on_step(metrics)
 
-    def _metrics(
-        self, step: int, norm: float, rate: float, correction: GuardCorrection | None
-    ) -> StepMetrics:
+    def _metrics(self, step: int, norm: float, rate: float) -> StepMetrics:
         counted = max(1, self._counted)
+        guarded_step, seen = self._guarded or (None, None)
         return StepMetrics(
             step=step,
             total_steps=self.total_steps,
             train_loss=self._loss_sum / counted,
             train_mean_token_accuracy=self._correct / counted,
             gradient_norm=norm,
-            harmful_loss=correction.harmful_loss if correction else None,
-            perturbed_harmful_loss=correction.perturbed_harmful_loss if correction else None,
-            harmful_gradient_norm=correction.harmful_gradient_norm if correction else None,
-            guard_norm=correction.norm if correction else None,
+            harmful_loss=seen.harmful_loss if seen else None,
+            perturbed_harmful_loss=seen.perturbed_harmful_loss if seen else None,
+            harmful_gradient_norm=seen.harmful_gradient_norm if seen else None,
+            guarded_step=guarded_step,
+            guard_norm=(seen.norm if guarded_step == step else 0.0) if seen else None,
             learning_rate=rate,
             tokens=self.tokens,
         )

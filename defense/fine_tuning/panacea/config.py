@@ -38,7 +38,8 @@ class PanaceaConfig(DefenseConfig):
         default=10,
         ge=1,
         le=1000,
-        description="Guard every k-th optimizer step with k times the weight; 1 is as published.",
+        description="Guard the first optimizer step and every k-th after it with k times the "
+        "weight; 1 is as published.",
     )
     harmful_gradient_cap: float = Field(
         default=1.0,

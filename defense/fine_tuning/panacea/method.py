@@ -76,7 +76,7 @@ class PanaceaGuard:
             NumericalDivergenceError: A harmful loss or gradient is not finite.
         """
         config = self._config
-        if config.regularization_strength == 0 or step % config.guard_interval != 0:
+        if config.regularization_strength == 0 or (step - 1) % config.guard_interval != 0:
             return None
         rows = self._sampler.next_batch()
         mask_seed = int(torch.randint(_MASK_SEEDS, (), generator=self._mask_seeds))

@@ -71,7 +71,8 @@ def test_the_report_and_the_metrics_tell_what_happened(worked_service: Service) 
     steps = [event for event in worked_service.events(job_id) if event.type == "metrics"]
     assert len(lines) == len(steps) == report["training"]["steps"]
     assert all(line["train_loss"] for line in lines)
-    assert any(line["harmful_loss"] for line in lines)
+    assert all(line["harmful_loss"] and line["perturbed_harmful_loss"] for line in lines)
+    assert [line["guarded_step"] for line in lines[:3]] == ["1", "1", "3"]
     assert job.trained_tokens == report["training"]["tokens"]
     assert job.safety is not None
     assert job.safety["verdict"] == "released"

@@ -49,6 +49,7 @@ COLUMNS: Final = (
     "harmful_loss",
     "perturbed_harmful_loss",
     "harmful_gradient_norm",
+    "guarded_step",
     "guard_norm",
     "learning_rate",
     "tokens",
@@ -158,5 +159,5 @@ def _summary(
         "seconds": round(seconds, 3),
         "final_train_loss": result.history[-1].train_loss,
         "valid_loss": valid_loss,
-        "guarded_steps": sum(step.harmful_loss is not None for step in result.history),
+        "guarded_steps": sum(step.guarded_step == step.step for step in result.history),
     }

@@ -87,15 +87,15 @@ def test_the_harmful_loss_is_not_clamped() -> None:
     assert correction.tensors["w"].tolist() == pytest.approx([-61.5125])
 
 
-def test_every_kth_step_is_guarded_with_k_times_the_weight() -> None:
+def test_the_first_and_every_kth_step_after_it_is_guarded_with_k_times_the_weight() -> None:
     guard = PanaceaGuard(options(guard_interval=3), HARMFUL, seed=0)
     user = {"w": torch.tensor([1000.0], dtype=torch.float64)}
 
     terms = [guard.correction(step, FakeSource(2.0), user) for step in range(1, 7)]
 
-    assert [step for step, term in enumerate(terms, 1) if term is not None] == [3, 6]
-    assert terms[2] is not None
-    assert terms[2].tensors["w"].tolist() == pytest.approx([3 * -0.7625])
+    assert [step for step, term in enumerate(terms, 1) if term is not None] == [1, 4]
+    assert terms[3] is not None
+    assert terms[3].tensors["w"].tolist() == pytest.approx([3 * -0.7625])
 
 
 def test_weight_zero_takes_no_harmful_pass() -> None:
@@ -224,3 +224,27 @@ def test_an_accumulated_step_is_guarded_once() -> None:
     assert [metrics.step for metrics in result.history] == [1, 2]
     assert all(metrics.harmful_loss is not None for metrics in result.history)
     assert all((metrics.guard_norm or 0) > 0 for metrics in result.history)
+
+
+def test_every_step_tells_the_harmful_losses_and_when_they_were_measured() -> None:
+    model = attach_adapter(tiny_llama(), SETTINGS)
+    plan = TrainingPlan(epochs=2, batch_size=4, learning_rate=1e-2, seed=0)
+
+    guard = PanaceaGuard(options(guard_interval=3), HARMFUL, seed=0)
+    history = fine_tune(model, 0, USER, plan, guard).history
+
+    assert [metrics.guarded_step for metrics in history] == [1, 1, 1, 4]
+    first, _, third, fourth = history
+    assert third.harmful_loss == first.harmful_loss
+    assert third.perturbed_harmful_loss == first.perturbed_harmful_loss
+    assert third.harmful_gradient_norm == first.harmful_gradient_norm
+    assert fourth.harmful_loss != first.harmful_loss
+    assert first.guard_norm
+    assert third.guard_norm == 0
+
+
+def test_plain_training_has_no_harmful_losses_to_tell() -> None:
+    history = fine_tune(attach_adapter(tiny_llama(), SETTINGS), 0, USER, PLAN).history
+
+    assert all(metrics.harmful_loss is metrics.guarded_step is None for metrics in history)
+    assert all(metrics.guard_norm is None for metrics in history)
