@@ -35,6 +35,13 @@ class RowErrorObject(BaseModel):
         return RowError(**self.model_dump()).sentence()
 
 
+class LongestRowObject(BaseModel):
+    """The row with the most words."""
+
+    line: int = Field(description="Line number, from 1.")
+    words: int = Field(description="A row has at least as many tokens.")
+
+
 class ValidationObject(BaseModel):
     """What reading the rows of a training file has shown."""
 
@@ -42,6 +49,7 @@ class ValidationObject(BaseModel):
     usable_rows: int
     error_count: int
     errors: list[RowErrorObject] = Field(description="The first twenty.")
+    longest_row: LongestRowObject | None = None
 
 
 class FileObject(ListedObject):
@@ -60,7 +68,13 @@ class FileObject(ListedObject):
                 "status": "processed",
                 "status_details": None,
                 "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-                "validation": {"rows": 100, "usable_rows": 100, "error_count": 0, "errors": []},
+                "validation": {
+                    "rows": 100,
+                    "usable_rows": 100,
+                    "error_count": 0,
+                    "errors": [],
+                    "longest_row": {"line": 17, "words": 96},
+                },
             }
         }
     )

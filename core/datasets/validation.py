@@ -1,7 +1,8 @@
 """Validation of a training file: row by row, in constant memory, without a tokenizer.
 
-Says which line is wrong, where in the row, and what to do. Token lengths are the worker's to
-check, because only it has a tokenizer.
+Says which line is wrong, where in the row, and what to do. Exact token lengths are the worker's to
+check, because only it has a tokenizer. What can be told without one is the row with the most words:
+tokenizers do not join words, so a row has at least as many tokens.
 """
 
 from collections.abc import Iterator
@@ -34,6 +35,14 @@ class RowError:
 
 
 @dataclass(frozen=True)
+class LongestRow:
+    """The row with the most words: its line number from 1, and how many they are."""
+
+    line: int
+    words: int
+
+
+@dataclass(frozen=True)
 class ValidationReport:
     """What a training file holds. `errors` are the first twenty; `error_count` counts all."""
 
@@ -41,6 +50,7 @@ class ValidationReport:
     usable_rows: int
     errors: tuple[RowError, ...] = field(default=())
     error_count: int = 0
+    longest_row: LongestRow | None = None
 
     @property
     def valid(self) -> bool:
@@ -81,11 +91,11 @@ def validate_rows(stream: BinaryIO, *, max_row_bytes: int) -> ValidationReport:
             report.refuse(_overlong_row(number, max_row_bytes))
             continue
         try:
-            parse_row(line)
+            row = parse_row(line)
         except RowFormatError as error:
             report.refuse(RowError(number, error.path, error.code, error.message, error.hint))
         else:
-            report.usable_rows += 1
+            report.accept(number, row)
     if report.rows == 0 and report.error_count == 0:
         report.refuse(_empty_file())
     return report.finished()
@@ -118,6 +128,13 @@ class _Tally:
         self.usable_rows = 0
         self.error_count = 0
         self._errors: list[RowError] = []
+        self._longest: LongestRow | None = None
+
+    def accept(self, line: int, row: ChatRow) -> None:
+        self.usable_rows += 1
+        words = sum(len(message.content.split()) for message in row.messages)
+        if self._longest is None or words > self._longest.words:
+            self._longest = LongestRow(line, words)
 
     def refuse(self, error: RowError) -> None:
         self.error_count += 1
@@ -125,7 +142,9 @@ class _Tally:
             self._errors.append(error)
 
     def finished(self) -> ValidationReport:
-        return ValidationReport(self.rows, self.usable_rows, tuple(self._errors), self.error_count)
+        return ValidationReport(
+            self.rows, self.usable_rows, tuple(self._errors), self.error_count, self._longest
+        )
 
 
 def _lines(stream: BinaryIO, max_row_bytes: int) -> Iterator[_Line]:

@@ -49,7 +49,13 @@ def test_an_uploaded_file_is_described_and_kept(gateway: Gateway, acme: TestClie
         "status": "processed",
         "status_details": None,
         "sha256": hashlib.sha256(GOOD_ROWS).hexdigest(),
-        "validation": {"rows": 10, "usable_rows": 10, "error_count": 0, "errors": []},
+        "validation": {
+            "rows": 10,
+            "usable_rows": 10,
+            "error_count": 0,
+            "errors": [],
+            "longest_row": {"line": 1, "words": 2},
+        },
     }
     assert acme.get(f"/v1/files/{body['id']}").json() == body
     assert [path.name for path in gateway.stored_files()] == [body["id"]]

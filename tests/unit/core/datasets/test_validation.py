@@ -6,7 +6,13 @@ import pytest
 
 from core.datasets import validation
 from core.datasets.rows import RowFormatError
-from core.datasets.validation import RowError, ValidationReport, read_rows, validate_rows
+from core.datasets.validation import (
+    LongestRow,
+    RowError,
+    ValidationReport,
+    read_rows,
+    validate_rows,
+)
 
 GOOD = json.dumps(
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
@@ -20,8 +26,14 @@ def check(content: bytes, max_row_bytes: int = 1_000) -> ValidationReport:
 def test_good_rows_are_counted() -> None:
     report = check(GOOD + b"\n" + GOOD + b"\n")
 
-    assert report == ValidationReport(rows=2, usable_rows=2)
+    assert report == ValidationReport(rows=2, usable_rows=2, longest_row=LongestRow(1, 2))
     assert report.valid
+
+
+def test_the_row_with_the_most_words_is_told() -> None:
+    content = b"\n".join([b"nonsense " * 9, GOOD, GOOD.replace(b"Hi", b"a b\\n  c d"), GOOD])
+
+    assert check(content).longest_row == LongestRow(line=3, words=5)
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\n\n", b"\n  \n", b""])
@@ -110,6 +122,7 @@ def test_the_stored_report_is_plain_json() -> None:
             {"line": 2, "path": "messages", "code": "wrong_type", "message": "m", "hint": "h"}
         ],
         "error_count": 1,
+        "longest_row": None,
     }
 
 
