@@ -19,6 +19,7 @@ from core.errors import (
     AuthenticationError,
     InvalidRequestError,
     NotFoundError,
+    RequestErrorCode,
     TransientError,
     TunewardError,
 )
@@ -29,8 +30,8 @@ _log = structlog.get_logger(__name__)
 _RETRY_AFTER_SECONDS: Final = "2"
 _SERVER_ERROR_MESSAGE: Final = "The server had an error while processing the request."
 _CODES: Final[Mapping[int, str]] = {
-    HTTPStatus.NOT_FOUND: "unknown_url",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.NOT_FOUND: RequestErrorCode.UNKNOWN_URL,
+    HTTPStatus.METHOD_NOT_ALLOWED: RequestErrorCode.METHOD_NOT_ALLOWED,
 }
 
 
@@ -116,7 +117,9 @@ def from_problems(problems: Sequence[Mapping[str, Any]]) -> InvalidRequestError:
             path = join_path(path, part)
     more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
     return InvalidRequestError(
-        f"{path or 'The body'}: {message}.{more}", param=path or None, code="invalid_value"
+        f"{path or 'The body'}: {message}.{more}",
+        param=path or None,
+        code=RequestErrorCode.INVALID_VALUE,
     )
 
 

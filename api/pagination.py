@@ -7,7 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from core.errors import InvalidRequestError
+from core.errors import InvalidRequestError, RequestErrorCode
 from core.repositories.pagination import Page
 
 
@@ -53,7 +53,9 @@ def checked_cursor() -> Iterator[None]:
         if error.param != "after":
             raise
         raise InvalidRequestError(
-            "`after` names no item of this list.", param="after", code="invalid_cursor"
+            "`after` names no item of this list.",
+            param="after",
+            code=RequestErrorCode.INVALID_CURSOR,
         ) from None
 
 

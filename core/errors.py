@@ -22,6 +22,7 @@ attempt is worth repeating (`retryable`).
 """
 
 import errno
+from enum import StrEnum
 from http import HTTPStatus
 from typing import ClassVar, Final
 
@@ -29,6 +30,49 @@ from typing import ClassVar, Final
 _DISK_FAULTS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 )
+
+
+class RequestErrorCode(StrEnum):
+    """What a request can be answered with more precisely than by the code of an error's class.
+
+    A test finds each of them raised in the gateway or in core, and no other; the reference page
+    says for each when it comes and what to do.
+    """
+
+    # The request as a whole.
+    UNKNOWN_URL = "unknown_url"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    INVALID_VALUE = "invalid_value"
+    INVALID_CURSOR = "invalid_cursor"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    # A body that is not strict JSON.
+    INVALID_JSON = "invalid_json"
+    INVALID_UTF8 = "invalid_utf8"
+    BYTE_ORDER_MARK = "byte_order_mark"
+    DUPLICATE_KEY = "duplicate_key"
+    NESTED_TOO_DEEP = "nested_too_deep"
+    NUMBER_NOT_FINITE = "number_not_finite"
+    NUMBER_TOO_LONG = "number_too_long"
+    NULL_CHARACTER = "null_character"
+    LONE_SURROGATE = "lone_surrogate"
+    # Files.
+    INVALID_MULTIPART = "invalid_multipart"
+    MISSING_REQUIRED_PARAMETER = "missing_required_parameter"
+    UNSUPPORTED_PARAMETER = "unsupported_parameter"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    FILE_IN_USE = "file_in_use"
+    # Jobs and models.
+    FILE_NOT_FOUND = "file_not_found"
+    WRONG_FILE_PURPOSE = "wrong_file_purpose"
+    MODEL_NOT_AVAILABLE = "model_not_available"
+    MODEL_NOT_FOUND = "model_not_found"
+    INVALID_HYPERPARAMETERS = "invalid_hyperparameters"
+    INVALID_DEFENSE_CONFIG = "invalid_defense_config"
+    JOB_NOT_CANCELLABLE = "job_not_cancellable"
+    ADAPTER_NOT_READY = "adapter_not_ready"
+    NO_ADAPTER = "no_adapter"
+    NO_REPORT = "no_report"
+    MODEL_POLICY_VIOLATION = "model_policy_violation"
 
 
 class TunewardError(Exception):
@@ -59,7 +103,7 @@ class TunewardError(Exception):
         self.param = param
         self.hint = hint
         if code is not None:
-            self.code = code
+            self.code = str(code)  # an enum's member would be logged as one
 
 
 class InvalidRequestError(TunewardError, ValueError):

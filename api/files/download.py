@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from api.errors import envelope
 from api.files.filenames import content_disposition
-from core.errors import InvalidRequestError, ObjectNotFoundError
+from core.errors import InvalidRequestError, ObjectNotFoundError, RequestErrorCode
 from core.storage.protocol import ArtifactStorage
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -120,7 +120,7 @@ def _not_satisfiable(size: int) -> Response:
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
         f"The range lies outside the {size} bytes.",
         error_type=InvalidRequestError.type,
-        code="range_not_satisfiable",
+        code=RequestErrorCode.RANGE_NOT_SATISFIABLE,
         headers={"content-range": f"bytes */{size}"},
     )
 

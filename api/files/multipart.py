@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from core.errors import InvalidRequestError, PayloadTooLargeError
+from core.errors import InvalidRequestError, PayloadTooLargeError, RequestErrorCode
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
@@ -101,7 +101,9 @@ class UploadReader:
             raise _malformed()
         if not self._has_file:
             raise InvalidRequestError(
-                "The upload has no file.", param=FILE_FIELD, code="missing_required_parameter"
+                "The upload has no file.",
+                param=FILE_FIELD,
+                code=RequestErrorCode.MISSING_REQUIRED_PARAMETER,
             )
         return UploadForm(filename=self._filename, fields=self._fields)
 
@@ -132,7 +134,9 @@ class UploadReader:
         if self._part.name == FILE_FIELD:
             if self._has_file:
                 raise InvalidRequestError(
-                    "The upload has more than one file.", param=FILE_FIELD, code="invalid_value"
+                    "The upload has more than one file.",
+                    param=FILE_FIELD,
+                    code=RequestErrorCode.INVALID_VALUE,
                 )
             self._has_file = True
             self._filename = self._part.filename
@@ -151,7 +155,8 @@ class UploadReader:
         self._part.value += data[start:end]
         if len(self._part.value) > _MAX_FIELD_BYTES:
             raise InvalidRequestError(
-                f"A field is longer than {_MAX_FIELD_BYTES} bytes.", code="invalid_value"
+                f"A field is longer than {_MAX_FIELD_BYTES} bytes.",
+                code=RequestErrorCode.INVALID_VALUE,
             )
 
     def _on_part_end(self) -> None:
@@ -168,7 +173,7 @@ def _boundary(content_type: str) -> bytes:
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidRequestError(
             "The body is not multipart/form-data.",
-            code="invalid_multipart",
+            code=RequestErrorCode.INVALID_MULTIPART,
             hint="Send the fields `file` and `purpose` as a multipart form.",
         )
     return boundary
@@ -176,5 +181,5 @@ def _boundary(content_type: str) -> bytes:
 
 def _malformed() -> InvalidRequestError:
     return InvalidRequestError(
-        "The multipart body is malformed or incomplete.", code="invalid_multipart"
+        "The multipart body is malformed or incomplete.", code=RequestErrorCode.INVALID_MULTIPART
     )

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from api.files.schemas import UploadPurpose, ValidationObject
 from api.fine_tuning.schemas import FineTuningJobCreate, SupervisedMethodRequest
-from core.errors import InvalidRequestError, NotFoundError
+from core.errors import InvalidRequestError, NotFoundError, RequestErrorCode
 from core.job_spec import (
     MAX_SEED,
     Hyperparameters,
@@ -159,7 +159,7 @@ class JobCreator:
             raise InvalidRequestError(
                 "The model is not available for fine-tuning.",
                 param="model",
-                code="model_not_available",
+                code=RequestErrorCode.MODEL_NOT_AVAILABLE,
                 hint=error.hint,
             ) from None
 
@@ -168,13 +168,13 @@ class JobCreator:
             file = FileRepository(self.session).get(self.project_id, file_id)
         except NotFoundError:
             raise NotFoundError(
-                "There is no such file.", param=param, code="file_not_found"
+                "There is no such file.", param=param, code=RequestErrorCode.FILE_NOT_FOUND
             ) from None
         if file.purpose != UploadPurpose.FINE_TUNE:
             raise InvalidRequestError(
                 "The file's purpose is not fine-tune.",
                 param=param,
-                code="wrong_file_purpose",
+                code=RequestErrorCode.WRONG_FILE_PURPOSE,
                 hint="Upload it with purpose fine-tune.",
             )
         return file
@@ -208,7 +208,7 @@ def _requested_hyperparameters(
         raise InvalidRequestError(
             f"hyperparameters and {_HYPERPARAMETERS} contradict each other.",
             param="hyperparameters",
-            code="invalid_hyperparameters",
+            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
             hint=f"Keep {_HYPERPARAMETERS} only.",
         )
     return request.hyperparameters, "hyperparameters"
@@ -228,7 +228,7 @@ def _defense(request: FineTuningJobCreate) -> Json:
             message = f"must be one of {', '.join(DEFENSES)}"
         param = f"{_DEFENSE}.{error.param}"
         raise InvalidRequestError(
-            f"{param}: {message}.", param=param, code="invalid_defense_config"
+            f"{param}: {message}.", param=param, code=RequestErrorCode.INVALID_DEFENSE_CONFIG
         ) from None
 
 

@@ -12,7 +12,7 @@ from api.files.download import Download
 from api.fine_tuning.presenter import show_event, show_job
 from api.fine_tuning.schemas import FineTuningJob, FineTuningJobEvent
 from api.pagination import ListPage, checked_cursor, list_page
-from core.errors import InvalidRequestError, NotFoundError
+from core.errors import InvalidRequestError, NotFoundError, RequestErrorCode
 from core.job_state import TERMINAL, JobStatus, Verdict
 from core.models import FileKind, Job
 from core.repositories.files import FileRepository
@@ -49,7 +49,7 @@ def metadata_filter(request: Request) -> Mapping[str, str] | None:
             raise InvalidRequestError(
                 "The metadata filter is not of the form metadata[key]=value.",
                 param=_METADATA,
-                code="invalid_value",
+                code=RequestErrorCode.INVALID_VALUE,
             )
         wanted[key] = value
     return wanted
@@ -127,18 +127,20 @@ def find_adapter(session: Session, project_id: str, job_id: str) -> Download:
     if job.status not in TERMINAL:
         raise InvalidRequestError(
             f"The job is {job.status}; its adapter is not ready.",
-            code="adapter_not_ready",
+            code=RequestErrorCode.ADAPTER_NOT_READY,
             hint="Wait until it has succeeded.",
         )
     if (job.safety or {}).get("verdict") == Verdict.BLOCKED:
         raise InvalidRequestError(
             "The safety gate has blocked this adapter.",
-            code="model_policy_violation",
+            code=RequestErrorCode.MODEL_POLICY_VIOLATION,
             hint="The job's `safety` and its safety report say why.",
         )
     archive = _result(session, job, FileKind.ADAPTER_ARCHIVE)
     if job.status is not JobStatus.SUCCEEDED or archive is None:
-        raise NotFoundError(f"The job has {job.status} without an adapter.", code="no_adapter")
+        raise NotFoundError(
+            f"The job has {job.status} without an adapter.", code=RequestErrorCode.NO_ADAPTER
+        )
     return archive
 
 
@@ -151,7 +153,9 @@ def find_safety_report(session: Session, project_id: str, job_id: str) -> Downlo
     job = _find(session, project_id, job_id)
     report = _result(session, job, FileKind.REPORT)
     if report is None:
-        raise NotFoundError(f"The job is {job.status} and has no safety report.", code="no_report")
+        raise NotFoundError(
+            f"The job is {job.status} and has no safety report.", code=RequestErrorCode.NO_REPORT
+        )
     return replace(report, media_type="application/json")
 
 

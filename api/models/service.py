@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from api.models.schemas import ModelObject
 from api.pagination import ListPage, list_page
-from core.errors import NotFoundError
+from core.errors import NotFoundError, RequestErrorCode
 from core.model_registry import ModelEntry, ModelRegistry
 from core.models import Job
 from core.repositories.jobs import JobRepository
@@ -30,7 +30,9 @@ def retrieve(session: Session, registry: ModelRegistry, project_id: str, model: 
         return _show_base(registry.get(model))
     job = JobRepository(session).find_by_model(project_id, model)
     if job is None:
-        raise NotFoundError("There is no such model.", param="model", code="model_not_found")
+        raise NotFoundError(
+            "There is no such model.", param="model", code=RequestErrorCode.MODEL_NOT_FOUND
+        )
     return _show_tuned(job)
 
 

@@ -1,9 +1,10 @@
 """The errors page: what the API answers, and what a failed job can say."""
 
 from collections.abc import Iterator
-from http import HTTPStatus
 
+from cli.reference.request_codes import REQUEST_CODES
 from core import errors
+from core.errors import RequestErrorCode
 from core.job_state import JobErrorCode
 
 HEADER = """\
@@ -19,11 +20,22 @@ Every error answer, on every path, has this body and an `x-request-id` header to
 {"error": {"message": "…", "type": "not_found_error", "param": "model", "code": "not_found"}}
 ```
 
-`param` is the field at fault as a dotted path, or null. `code` is stable and more precise than the
-classes below where that helps; clients should decide on `code`, people read `message`.
+`param` is the field at fault as a dotted path, or null. `code` is stable: clients should decide on
+`code`, people read `message`. These are the codes of whole classes of errors; the next table has
+the more precise ones. A 500 tells its code only; the rest is in the server's log.
 
 | HTTP | code | type | worth repeating | meaning |
 |---|---|---|---|---|
+"""
+
+REQUEST_HEADER = """
+## Precise codes of a refused request
+
+They stand in the place of the class's code above. Repeating the same request helps only where the last
+column says so.
+
+| HTTP | code | meaning | what to do |
+|---|---|---|---|
 """
 
 JOB_HEADER = """
@@ -123,8 +135,9 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
 def render() -> str:
     """Return the page as Markdown."""
     answers = "".join(_row(error) for error in _tree(errors.TunewardError) if _is_answered(error))
+    requests = "".join(_request_row(code) for code in RequestErrorCode)
     jobs = "".join(f"| `{code}` | {' | '.join(JOB_CODES[code])} |\n" for code in JobErrorCode)
-    return HEADER + answers + JOB_HEADER + jobs
+    return HEADER + answers + REQUEST_HEADER + requests + JOB_HEADER + jobs
 
 
 def _tree(error: type[errors.TunewardError]) -> Iterator[type[errors.TunewardError]]:
@@ -135,8 +148,13 @@ def _tree(error: type[errors.TunewardError]) -> Iterator[type[errors.TunewardErr
 
 
 def _is_answered(error: type[errors.TunewardError]) -> bool:
-    """Leave out the classes that only the inside sees; outside they are ``internal_error``."""
-    return error is errors.TunewardError or error.status != HTTPStatus.INTERNAL_SERVER_ERROR
+    """Leave out the classes that only workers meet."""
+    return error not in {errors.JobFailedError, errors.LeaseLostError}
+
+
+def _request_row(code: RequestErrorCode) -> str:
+    status, meaning, action = REQUEST_CODES[code]
+    return f"| {int(status)} | `{code}` | {meaning} | {action} |\n"
 
 
 def _row(error: type[errors.TunewardError]) -> str:

@@ -9,6 +9,9 @@ import pytest
 
 from cli.reference.errors import JOB_CODES
 from cli.reference.pages import PAGES
+from cli.reference.request_codes import REQUEST_CODES
+from core import errors
+from core.errors import RequestErrorCode
 from core.job_state import JobErrorCode
 from core.settings import Settings
 
@@ -16,6 +19,32 @@ ROOT = Path(__file__).resolve().parents[4]
 FOLDER = ROOT / "docs" / "reference"
 # Codes that no job fails with: they end an attempt otherwise, or belong to another process.
 NO_END_OF_A_JOB = {"cancelled", "shutdown", "device_busy", "broker_unavailable", "defense_error"}
+
+# What hands on a code that another place has chosen.
+HANDED_ON = {"code", "error.code", "_CODES.get(status, status.name.lower())"}
+
+
+def request_codes(*rooms: str) -> Iterator[tuple[str, str]]:
+    """Every code given in a call in these rooms, with the name of what was called."""
+    for path in [path for room in rooms for path in (ROOT / room).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+            if called == "StrictJsonError":
+                given.append(node.args[0])
+            for value in given:
+                if (text := ast.unparse(value)) not in HANDED_ON:
+                    yield called, spelled_out(value, text)
+
+
+def spelled_out(value: ast.expr, text: str) -> str:
+    """The code as it goes over the wire, however the source writes it."""
+    if isinstance(value, ast.Constant):
+        return str(value.value)
+    room, _, name = text.rpartition(".")
+    return RequestErrorCode[name].value if room == "RequestErrorCode" else text
 
 
 def class_codes(*rooms: str) -> Iterator[str]:
@@ -49,6 +78,24 @@ def test_every_setting_says_what_it_is_for() -> None:
     silent = [name for name, field in Settings.model_fields.items() if not field.description]
 
     assert silent == []
+
+
+def test_every_code_of_a_refused_request_says_what_to_do() -> None:
+    assert set(REQUEST_CODES) == set(RequestErrorCode)
+
+
+def test_every_code_that_a_request_is_refused_with_is_documented_under_its_status() -> None:
+    for called, code in request_codes("api", "core"):
+        assert code in set(RequestErrorCode), f"{called}(code={code!r}) has no RequestErrorCode"
+        if (error := getattr(errors, called, None)) is not None:
+            assert REQUEST_CODES[RequestErrorCode(code)].status == error.status, code
+
+
+def test_no_code_of_a_refused_request_is_documented_that_nothing_answers() -> None:
+    answered = {code for _, code in request_codes("api", "core")}
+
+    # Starlette raises these two; `api.errors` gives them their codes.
+    assert set(RequestErrorCode) - answered == {"unknown_url", "method_not_allowed"}
 
 
 def test_every_code_of_a_failed_job_says_what_to_do() -> None:

@@ -1,0 +1,143 @@
+"""What each precise code of a refused request means, for the errors page."""
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+from core.errors import RequestErrorCode as Code
+
+
+class Explanation(NamedTuple):
+    """One row of the table."""
+
+    status: HTTPStatus
+    meaning: str
+    action: str
+
+
+_BAD = HTTPStatus.BAD_REQUEST
+_NOT_FOUND = HTTPStatus.NOT_FOUND
+
+REQUEST_CODES: dict[Code, Explanation] = {
+    Code.UNKNOWN_URL: Explanation(
+        _NOT_FOUND,
+        "No route has this address.",
+        "Compare it with [http-api.md](http-api.md); it has no slash at its end.",
+    ),
+    Code.METHOD_NOT_ALLOWED: Explanation(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "The address exists, but not for this method.",
+        "Compare the method with [http-api.md](http-api.md).",
+    ),
+    Code.INVALID_VALUE: Explanation(
+        _BAD,
+        "A field is missing, unknown, of the wrong type or out of range.",
+        "Mend the field that `param` names; the message says what is accepted.",
+    ),
+    Code.INVALID_CURSOR: Explanation(
+        _BAD,
+        "`after` names no item of this list.",
+        "Take `last_id` of the page before, or begin without `after`.",
+    ),
+    Code.IDEMPOTENCY_KEY_REUSED: Explanation(
+        _BAD,
+        "This `Idempotency-Key` came with a different request before.",
+        "Send a new key with a new request.",
+    ),
+    Code.INVALID_JSON: Explanation(
+        _BAD, "The body is not JSON, or ends too soon.", "The message says line and column."
+    ),
+    Code.INVALID_UTF8: Explanation(_BAD, "The body is not UTF-8.", "Send it as UTF-8."),
+    Code.BYTE_ORDER_MARK: Explanation(
+        _BAD, "The body starts with a byte order mark.", "Send it without one."
+    ),
+    Code.DUPLICATE_KEY: Explanation(
+        _BAD, "An object of the body names the same key twice.", "Keep one of the two."
+    ),
+    Code.NESTED_TOO_DEEP: Explanation(
+        _BAD, "The body is nested deeper than 64 levels.", "Flatten it."
+    ),
+    Code.NUMBER_NOT_FINITE: Explanation(
+        _BAD, "A number is NaN, infinite or past 1.8e308.", "Send a finite number or null."
+    ),
+    Code.NUMBER_TOO_LONG: Explanation(
+        _BAD, "An integer has thousands of digits.", "Shorten the number."
+    ),
+    Code.NULL_CHARACTER: Explanation(_BAD, "A text holds a null character.", "Remove `\\u0000`."),
+    Code.LONE_SURROGATE: Explanation(
+        _BAD,
+        "A text holds half of a surrogate pair.",
+        "Send the character as UTF-8, or both halves of the pair.",
+    ),
+    Code.INVALID_MULTIPART: Explanation(
+        _BAD,
+        "The body of an upload is no multipart form, or an incomplete one.",
+        "Send `file` and `purpose` as `multipart/form-data`.",
+    ),
+    Code.MISSING_REQUIRED_PARAMETER: Explanation(
+        _BAD, "An upload lacks `file` or `purpose`.", "Send the field that `param` names."
+    ),
+    Code.UNSUPPORTED_PARAMETER: Explanation(
+        _BAD,
+        "An upload has a field that is not offered here, such as `expires_after`.",
+        "Leave the field out; delete files that are no longer needed.",
+    ),
+    Code.RANGE_NOT_SATISFIABLE: Explanation(
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        "The `Range` begins behind the end of the file.",
+        "Take the length from `content-range`.",
+    ),
+    Code.FILE_IN_USE: Explanation(
+        _BAD,
+        "A job that is not finished needs the file that was to be deleted.",
+        "Wait for the job, or cancel it.",
+    ),
+    Code.FILE_NOT_FOUND: Explanation(
+        _NOT_FOUND,
+        "A job names a training or validation file that this project does not have.",
+        "Upload the file with a key of this project; send the id of the answer.",
+    ),
+    Code.WRONG_FILE_PURPOSE: Explanation(
+        _BAD, "A job names a file of another purpose.", "Upload it with `purpose` `fine-tune`."
+    ),
+    Code.MODEL_NOT_AVAILABLE: Explanation(
+        _BAD,
+        "A job names a model that cannot be fine-tuned here.",
+        "Take one that the message lists.",
+    ),
+    Code.MODEL_NOT_FOUND: Explanation(
+        _NOT_FOUND,
+        "There is no base model and no tuned model of this project with this id.",
+        "`GET /v1/models` lists them.",
+    ),
+    Code.INVALID_HYPERPARAMETERS: Explanation(
+        _BAD,
+        "Hyperparameters contradict each other, or the model's aligned adapter.",
+        "Change the one that `param` names.",
+    ),
+    Code.INVALID_DEFENSE_CONFIG: Explanation(
+        _BAD,
+        "There is no such defense or option, or a value is out of range.",
+        "`GET /v1/defenses` gives each one's schema.",
+    ),
+    Code.JOB_NOT_CANCELLABLE: Explanation(
+        _BAD, "The job is finished already.", "Nothing: it does not run any more."
+    ),
+    Code.ADAPTER_NOT_READY: Explanation(
+        _BAD, "The job is not finished.", "Ask again once its status is `succeeded`."
+    ),
+    Code.NO_ADAPTER: Explanation(
+        _NOT_FOUND,
+        "The job failed or was cancelled, or its archive was deleted.",
+        "The job's `status` and `error` say which; create it again.",
+    ),
+    Code.NO_REPORT: Explanation(
+        _NOT_FOUND,
+        "The job has no safety report: it was not judged yet, never will be, or it was deleted.",
+        "Ask again once the job is finished; only a job that was judged has one.",
+    ),
+    Code.MODEL_POLICY_VIOLATION: Explanation(
+        _BAD,
+        "The gate blocked the adapter that was to be downloaded.",
+        "Read the job's `safety` and its safety report.",
+    ),
+}
