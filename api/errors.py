@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from api.unknown_options import options_at, unknown_option
 from core.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -107,20 +108,34 @@ def crash_response() -> JSONResponse:
     return error_response(TunewardError(_SERVER_ERROR_MESSAGE))
 
 
-def from_problems(problems: Sequence[Mapping[str, Any]]) -> InvalidRequestError:
-    """Turn pydantic's list of problems into the error of the first; inputs are left out."""
+def from_problems(
+    problems: Sequence[Mapping[str, Any]], model: type[BaseModel] | None = None
+) -> InvalidRequestError:
+    """Turn pydantic's list of problems into the error of the first; inputs are left out.
+
+    Args:
+        problems: At least one.
+        model: What was read, for the names of options it knows.
+    """
     problem = problems[0]
-    message = str(problem["msg"]).removeprefix("Value error, ")
     path = ""
     for part in problem["loc"]:
         if part != "[key]":
             path = join_path(path, part)
-    more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    others = len(problems) - 1
+    more = f" ({others} more problem{'s' if others > 1 else ''})" if others else ""
     return InvalidRequestError(
-        f"{path or 'The body'}: {message}.{more}",
+        f"{path or 'The body'}: {_sentence(problem, model)}{more}",
         param=path or None,
         code=RequestErrorCode.INVALID_VALUE,
     )
+
+
+def _sentence(problem: Mapping[str, Any], model: type[BaseModel] | None) -> str:
+    if problem["type"] == "extra_forbidden":
+        *place, name = problem["loc"]
+        return unknown_option(str(name), options_at(model, place) if model else [])
+    return f"{str(problem['msg']).removeprefix('Value error, ')}."
 
 
 def install_error_handlers(app: FastAPI) -> None:

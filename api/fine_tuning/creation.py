@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from api.files.schemas import UploadPurpose, ValidationObject
 from api.fine_tuning.schemas import FineTuningJobCreate, SupervisedMethodRequest
+from api.unknown_options import unknown_option
 from core.errors import InvalidRequestError, NotFoundError, RequestErrorCode
 from core.job_spec import (
     MAX_SEED,
@@ -35,6 +36,7 @@ from core.repositories.job_events import JobEventRepository
 from core.repositories.job_queue import JobQueueRepository
 from core.repositories.jobs import JobRepository, NewJob
 from core.settings import Settings
+from core.strict_json import join_path
 from defense.catalog import DEFENSES
 from defense.errors import InvalidConfigError
 
@@ -220,16 +222,26 @@ def _supervised(request: FineTuningJobCreate) -> SupervisedMethodRequest:
 
 
 def _defense(request: FineTuningJobCreate) -> Json:
+    requested = _supervised(request).defense
     try:
-        return resolve_defense(_supervised(request).defense)
+        return resolve_defense(requested)
     except InvalidConfigError as error:
-        message = error.message
-        if error.param == "type":  # do not repeat what was sent
-            message = f"must be one of {', '.join(DEFENSES)}"
-        param = f"{_DEFENSE}.{error.param}"
+        param = join_path(_DEFENSE, error.param)
         raise InvalidRequestError(
-            f"{param}: {message}.", param=param, code=RequestErrorCode.INVALID_DEFENSE_CONFIG
+            f"{param}: {_defense_problem(error, requested or {})}",
+            param=param,
+            code=RequestErrorCode.INVALID_DEFENSE_CONFIG,
         ) from None
+
+
+def _defense_problem(error: InvalidConfigError, requested: Json) -> str:
+    """Say what is wrong with a defense without repeating what was sent."""
+    if error.param == "type":
+        return f"must be one of {', '.join(DEFENSES)}."
+    known = DEFENSES[requested["type"]].config_class.model_fields
+    if error.param in requested and error.param not in known:
+        return unknown_option(error.param, known)
+    return f"{error.message}."
 
 
 def _file_error(training_file: File, validation_file: File | None) -> Json | None:
@@ -246,12 +258,21 @@ def _file_error(training_file: File, validation_file: File | None) -> Json | Non
 def _error_of(file: File, code: JobErrorCode, param: str) -> Json:
     report = ValidationObject.model_validate(file.validation)
     count = "1 mistake" if report.error_count == 1 else f"{report.error_count} mistakes"
-    first = report.errors[0].sentence()
+    first, others = report.errors[0].sentence(), _where_the_others_are(file.id, report)
     return {
         "code": code.value,
-        "message": f"{count} in {param} ({report.rows} rows). {first}",
+        "message": f"{count} in {param} ({report.rows} rows). {first}{others}",
         "param": param,
     }
+
+
+def _where_the_others_are(file_id: str, report: ValidationObject) -> str:
+    """Point to the report of the file, unless its only mistake was told."""
+    if report.error_count == 1:
+        return ""
+    listed = len(report.errors)
+    which = "All" if listed == report.error_count else f"The first {listed}"
+    return f" {which} are in `validation.errors` of `GET /v1/files/{file_id}`."
 
 
 def _fingerprint(request: FineTuningJobCreate) -> str:

@@ -152,6 +152,33 @@ def test_a_wrong_value_is_refused_at_its_place_and_makes_no_job(
     assert gateway.count("outbox") == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"type": "panacea", "guard_intervall": 1},
+            f"{SUPERVISED}.defense.guard_intervall: unknown option; did you mean guard_interval?",
+        ),
+        (
+            {"type": "none", "rho": 1},
+            f"{SUPERVISED}.defense.rho: unknown option; known are type.",
+        ),
+        (
+            {"type": "none", "<script>": 1},
+            f"{SUPERVISED}.defense.<key>: unknown option; known are type.",
+        ),
+    ],
+)
+def test_an_unknown_option_of_a_defense_comes_with_the_known_ones(
+    acme: TestClient, options: dict[str, Any], message: str
+) -> None:
+    response = acme.post(JOBS, json=job_body(upload_id(acme), **supervised(defense=options)))
+
+    error = error_of(response)
+    assert (error["code"], error["message"]) == ("invalid_defense_config", message)
+    assert error["param"] == message.partition(":")[0]
+
+
 def test_missing_fields_are_named(acme: TestClient) -> None:
     response = acme.post(JOBS, json={"model": MODEL})
 
@@ -252,6 +279,19 @@ def test_a_training_file_with_mistakes_fails_its_job_and_starts_nothing(
     events = acme.get(f"{JOBS}/{job['id']}/events").json()["data"]
     assert [event["level"] for event in events] == ["error", "info"]
     assert events[0]["message"] == job["error"]["message"]
+
+
+@pytest.mark.parametrize(("mistakes", "which"), [(2, "All"), (21, "The first 20")])
+def test_more_than_one_mistake_comes_with_the_place_of_the_others(
+    acme: TestClient, mistakes: int, which: str
+) -> None:
+    file_id = upload_id(acme, b"{}\n" * mistakes)
+
+    message = acme.post(JOBS, json=job_body(file_id)).json()["error"]["message"]
+
+    assert message.startswith(f"{mistakes} mistakes in training_file")
+    assert message.endswith(f" {which} are in `validation.errors` of `GET /v1/files/{file_id}`.")
+    assert len(acme.get(f"/v1/files/{file_id}").json()["validation"]["errors"]) == min(mistakes, 20)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_first_problem_is_told_at_its_place_without_its_input() -> None:
 
     assert error.param == "inner.counts[1]"
     assert error.message.startswith("inner.counts[1]: ")
-    assert error.message.endswith(" (1 more problems)")
+    assert error.message.endswith(" (1 more problem)")
     assert "canary" not in error.message
 
 
