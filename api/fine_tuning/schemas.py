@@ -130,6 +130,9 @@ class FineTuningJob(ListedObject):
     created_at: int = Field(description="Unix seconds.")
     finished_at: int | None
     status: JobStatus
+    cancel_requested_at: int | None = Field(
+        description="Unix seconds of the first request to cancel; a running job stops soon after."
+    )
     error: JobErrorObject | None
     model: str
     fine_tuned_model: str | None

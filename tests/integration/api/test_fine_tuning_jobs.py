@@ -410,9 +410,14 @@ def test_a_running_job_is_asked_to_stop_once(gateway: Gateway, acme: TestClient)
     job_id = create_job(acme)["id"]
     claim(gateway)
 
+    before = acme.get(f"{JOBS}/{job_id}").json()
+
     answers = [acme.post(f"{JOBS}/{job_id}/cancel").json() for _ in range(2)]
 
     assert [answer["status"] for answer in answers] == ["running", "running"]
+    assert before["cancel_requested_at"] is None
+    assert answers[0]["cancel_requested_at"] >= before["created_at"]
+    assert answers[1]["cancel_requested_at"] == answers[0]["cancel_requested_at"]
     messages = [event["message"] for event in acme.get(f"{JOBS}/{job_id}/events").json()["data"]]
     assert messages.count("Cancellation requested.") == 1
 
