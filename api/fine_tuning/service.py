@@ -24,6 +24,15 @@ _METADATA: Final = "metadata"
 _MAX_FILTERS: Final = 16
 _MAX_KEY: Final = 64
 _MAX_VALUE: Final = 512
+# Where a job stands, as the middle of a sentence.
+_STANDING: Final[Mapping[JobStatus, str]] = {
+    JobStatus.VALIDATING_FILES: "is still having its files checked",
+    JobStatus.QUEUED: "is still queued",
+    JobStatus.RUNNING: "is still running",
+    JobStatus.SUCCEEDED: "has succeeded",
+    JobStatus.FAILED: "has failed",
+    JobStatus.CANCELLED: "was cancelled",
+}
 
 
 def metadata_filter(request: Request) -> Mapping[str, str] | None:
@@ -126,7 +135,7 @@ def find_adapter(session: Session, project_id: str, job_id: str) -> Download:
     job = _find(session, project_id, job_id)
     if job.status not in TERMINAL:
         raise InvalidRequestError(
-            f"The job is {job.status}; its adapter is not ready.",
+            f"The job {_STANDING[job.status]}; its adapter is not ready.",
             code=RequestErrorCode.ADAPTER_NOT_READY,
             hint="Wait until it has succeeded.",
         )
@@ -137,9 +146,14 @@ def find_adapter(session: Session, project_id: str, job_id: str) -> Download:
             hint="The job's `safety` and its safety report say why.",
         )
     archive = _result(session, job, FileKind.ADAPTER_ARCHIVE)
-    if job.status is not JobStatus.SUCCEEDED or archive is None:
+    if job.status is not JobStatus.SUCCEEDED:
         raise NotFoundError(
-            f"The job has {job.status} without an adapter.", code=RequestErrorCode.NO_ADAPTER
+            f"The job {_STANDING[job.status]} and has no adapter.",
+            code=RequestErrorCode.NO_ADAPTER,
+        )
+    if archive is None:
+        raise NotFoundError(
+            "The job has succeeded, but its adapter was deleted.", code=RequestErrorCode.NO_ADAPTER
         )
     return archive
 
@@ -154,7 +168,8 @@ def find_safety_report(session: Session, project_id: str, job_id: str) -> Downlo
     report = _result(session, job, FileKind.REPORT)
     if report is None:
         raise NotFoundError(
-            f"The job is {job.status} and has no safety report.", code=RequestErrorCode.NO_REPORT
+            f"The job {_STANDING[job.status]} and has no safety report.",
+            code=RequestErrorCode.NO_REPORT,
         )
     return replace(report, media_type="application/json")
 

@@ -114,7 +114,9 @@ def test_an_unfinished_job_has_no_adapter_yet(gateway: Gateway, acme: TestClient
     report = acme.get(f"{JOBS}/{job_id}/safety_report")
 
     assert (adapter.status_code, error_of(adapter)["code"]) == (400, "adapter_not_ready")
+    assert error_of(adapter)["message"].startswith("The job is still running; ")
     assert (report.status_code, error_of(report)["code"]) == (404, "no_report")
+    assert error_of(report)["message"] == "The job is still running and has no safety report."
 
 
 def test_a_cancelled_job_has_no_adapter(gateway: Gateway, acme: TestClient) -> None:
@@ -124,6 +126,7 @@ def test_a_cancelled_job_has_no_adapter(gateway: Gateway, acme: TestClient) -> N
     response = acme.get(f"{JOBS}/{job_id}/adapter")
 
     assert (response.status_code, error_of(response)["code"]) == (404, "no_adapter")
+    assert error_of(response)["message"] == "The job was cancelled and has no adapter."
 
 
 def test_a_deleted_archive_is_gone_from_both_routes(gateway: Gateway, acme: TestClient) -> None:
@@ -133,7 +136,9 @@ def test_a_deleted_archive_is_gone_from_both_routes(gateway: Gateway, acme: Test
     acme.delete(f"/v1/files/{file_id}")
 
     assert acme.get(f"/v1/files/{file_id}/content").status_code == 404
-    assert acme.get(f"{JOBS}/{job_id}/adapter").status_code == 404
+    adapter = acme.get(f"{JOBS}/{job_id}/adapter")
+    assert (adapter.status_code, error_of(adapter)["code"]) == (404, "no_adapter")
+    assert error_of(adapter)["message"] == "The job has succeeded, but its adapter was deleted."
     assert acme.get(f"{JOBS}/{job_id}").json()["status"] == "succeeded"
 
 
