@@ -31,8 +31,8 @@ the more precise ones. A 500 tells its code only; the rest is in the server's lo
 REQUEST_HEADER = """
 ## Precise codes of a refused request
 
-They stand in the place of the class's code above. Repeating the same request helps only where the last
-column says so.
+They stand in the place of the class's code above. Repeating the same request helps only where the
+last column says so.
 
 | HTTP | code | meaning | what to do |
 |---|---|---|---|

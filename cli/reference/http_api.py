@@ -17,6 +17,17 @@ The wire format is OpenAI's, so the official `openai` client works with
 The gateway serves its OpenAPI document at `/openapi.json` and a browsable page at `/docs`. Errors
 are described in [errors.md](errors.md).
 
+Not offered yet, of OpenAI's fine-tuning, files and models:
+
+- `POST /v1/fine_tuning/jobs/{id}/pause` and `/resume`; a job can only be cancelled.
+- `GET /v1/fine_tuning/jobs/{id}/checkpoints`, and permissions on checkpoints.
+- `/v1/uploads`: files in parts; a file is uploaded whole, up to `TUNEWARD_MAX_UPLOAD_BYTES`.
+- `expires_after` of a file: files stay until they are deleted.
+- Methods other than `supervised`, and `integrations`.
+- `DELETE /v1/models/{model}`, and every route that runs a model: Tuneward tunes, it does not serve.
+
+An address or method that is not offered answers 404 `unknown_url` or 405 `method_not_allowed`.
+
 """
 
 METHODS = ("get", "post", "delete", "put", "patch")
