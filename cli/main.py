@@ -148,11 +148,25 @@ def prepare_model(
 def align_model(  # noqa: PLR0913, PLR0917 - one parameter per option
     model: Annotated[str, typer.Argument(help="Id in the registry.")],
     output: Annotated[Path, typer.Option(help="Folder for the PEFT adapter.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 16,
-    lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of first weights and row order.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, show_default="4", help="Passes over the rows.")
+    ] = None,
+    refusal_repeats: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="2", help="How often a pass reads each refusal."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(show_default="0.002", help="At its highest.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, show_default="16", help="Rows per step.")
+    ] = None,
+    lora_rank: Annotated[
+        int | None, typer.Option(min=1, show_default="8", help="Rank; alpha is twice as much.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, show_default="0", help="Of first weights and row order.")
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Train an adapter that refuses harmful requests, for jobs to continue."""
@@ -160,15 +174,17 @@ def align_model(  # noqa: PLR0913, PLR0917 - one parameter per option
         from cli.alignment import align_model as run  # noqa: PLC0415
         from defense.alignment.supervised.config import AlignmentConfig  # noqa: PLC0415
 
-        config = AlignmentConfig(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            lora_rank=lora_rank,
-            lora_alpha=2.0 * lora_rank,
-            seed=seed,
-        )
-        run(_settings(home=home), model, output, config)
+        wanted = {
+            "epochs": epochs,
+            "refusal_repeats": refusal_repeats,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "lora_rank": lora_rank,
+            "lora_alpha": None if lora_rank is None else 2.0 * lora_rank,
+            "seed": seed,
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        run(_settings(home=home), model, output, AlignmentConfig.model_validate(given))
 
 
 @moderation_app.command("train")

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from defense.alignment.supervised.config import AlignmentConfig
 
 HEAVY = ("torch", "transformers", "sqlalchemy", "fastapi", "celery", "openai", "core.settings")
 
@@ -89,3 +90,29 @@ def test_missing_public_rows_are_one_sentence(tmp_path: Path) -> None:
     assert code == 1
     assert "cannot be read" in text
     assert "Traceback" not in text
+
+
+def test_aligning_shows_the_defaults_that_the_shipped_adapter_was_trained_with() -> None:
+    _, text = invoke("models", "align", "--help")
+
+    method = AlignmentConfig()
+    for option in ("epochs", "refusal_repeats", "learning_rate", "batch_size", "lora_rank", "seed"):
+        line = re.search(
+            rf"--{option.replace('_', '-')}\s.*?\[default: \(?([\d.]+)", text, re.DOTALL
+        )
+        assert line is not None, option
+        assert float(line[1]) == getattr(method, option)
+    assert method.lora_alpha == 2 * method.lora_rank
+
+
+def test_what_aligning_is_not_told_is_left_to_the_method(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[AlignmentConfig] = []
+    monkeypatch.setattr("cli.alignment.align_model", lambda *arguments: asked.append(arguments[-1]))
+
+    command = ("models", "align", "smollm2-135m-instruct", "--output", str(tmp_path / "out"))
+    assert invoke(*command)[0] == 0
+    assert invoke(*command, "--lora-rank", "4")[0] == 0
+
+    assert asked == [AlignmentConfig(), AlignmentConfig(lora_rank=4, lora_alpha=8.0)]
