@@ -99,9 +99,9 @@ def render_table(report: SafetyReport) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("model")
+    table.add_column("model", overflow="fold")
     for heading in ("harmful %", "refused %", "incoherent %", "task accuracy %"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", overflow="fold")
     for scores in report.models.values():
         table.add_row(
             f"[bold]{scores.name}[/bold]",

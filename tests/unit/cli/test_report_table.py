@@ -57,6 +57,18 @@ def test_the_widest_table_fits_on_eighty_columns() -> None:
     assert all(row.count("100.0 (96-100)") == 4 for row in rows)
 
 
+def test_a_narrow_terminal_folds_rates_and_cuts_none() -> None:
+    stream = io.StringIO()
+    safety_report = report(tuned=scores(0.9, accuracy=0.88), guarded=scores(0.1, accuracy=0.88))
+
+    Console(file=stream, width=64).print(render_table(safety_report))
+
+    text = stream.getvalue()
+    assert "…" not in text
+    assert text.count("88.0") == 2
+    assert text.count("(83-93)") == 2
+
+
 def test_an_accuracy_that_was_not_measured_is_a_dash() -> None:
     text = printed(report(tuned=scores(0.9, accuracy=None)))
 
