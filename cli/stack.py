@@ -18,6 +18,7 @@ import httpx
 from cli.children import RestartPolicy, Service, Supervisor, own_command
 from cli.errors import AddressInUseError, NotReadyError
 from core.database import Database
+from core.embedded.ownership import OwnershipLock, StackState
 from core.embedded.stack import EmbeddedStack
 from core.migration import upgrade
 from core.settings import Settings
@@ -121,11 +122,11 @@ def running_stack(
         NotReadyError: The gateway did not become ready.
         ServiceGaveUpError: A service died again and again.
     """
-    settings = settings.model_copy(
-        update={"home": settings.home, "port": claim_port(settings.host, settings.port)}
-    )
+    settings = settings.model_copy(update={"home": settings.home, "port": _gateway_port(settings)})
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with EmbeddedStack(settings) as embedded:
+        if embedded.is_attached:
+            on_notice(_sharing(settings.home))
         settings = embedded.apply_to(settings)
         upgrade(embedded.database_url)
         supervisor = Supervisor(
@@ -169,6 +170,39 @@ def _as_text(value: object) -> str:
     if value is None:
         return ""
     return str(value.total_seconds()) if isinstance(value, timedelta) else str(value)
+
+
+def owner_pid(home: Path) -> int | None:
+    """Say which process runs the embedded servers of a home; None where none does."""
+    folder = home / "embedded"
+    lock = OwnershipLock(folder / "lock")
+    if not folder.exists() or lock.acquire():
+        lock.release()
+        return None
+    state = StackState.read(folder / "state.json")
+    return None if state is None else state.owner_pid
+
+
+def _sharing(home: Path) -> str:
+    return (
+        f"process {owner_pid(home)} already runs in {home}: this one shares its Postgres, Redis "
+        "and jobs, and ends with it"
+    )
+
+
+def _gateway_port(settings: Settings) -> int:
+    """Claim the port; where it is taken, say whether this home is in use already."""
+    try:
+        return claim_port(settings.host, settings.port)
+    except AddressInUseError as error:
+        owner = owner_pid(settings.home)
+        if owner is None:
+            raise
+        raise AddressInUseError(
+            f"{error.message} Process {owner} already runs in {settings.home}.",
+            hint="use that one, or stop it first; on another --port (0 means any free one) "
+            "this one would share its Postgres, Redis and jobs",
+        ) from error
 
 
 def claim_port(host: str, port: int) -> int:

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from cli.errors import AddressInUseError
-from cli.stack import child_environment, claim_port, log_folder
+from cli.stack import child_environment, claim_port, log_folder, owner_pid, running_stack
+from core.embedded.ownership import OwnershipLock, StackState
 from core.settings import Settings
 
 READ_BACK = (
@@ -66,6 +67,37 @@ def test_a_port_that_is_taken_is_reported_with_a_way_out() -> None:
 
     assert caught.value.hint is not None
     assert "--port" in caught.value.hint
+
+
+def test_a_taken_port_of_a_home_in_use_comes_with_the_process_that_uses_it(
+    settings: Settings,
+) -> None:
+    folder = settings.home / "embedded"
+    folder.mkdir(parents=True)
+    lock = OwnershipLock(folder / "lock")
+    assert lock.acquire()
+    StackState(4711, "postgresql://x", "redis://x", ()).write(folder / "state.json")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = settings.model_copy(update={"port": taken.getsockname()[1]})
+        with (
+            pytest.raises(AddressInUseError, match="Process 4711 already runs in") as caught,
+            running_stack(settings, on_notice=print),
+        ):
+            pass
+    lock.release()
+
+    assert caught.value.hint is not None
+    assert "share" in caught.value.hint
+
+
+def test_a_home_has_an_owner_only_while_its_lock_is_held(settings: Settings) -> None:
+    folder = settings.home / "embedded"
+    before = owner_pid(settings.home)
+    folder.mkdir(parents=True)
+    StackState(4711, None, None, ()).write(folder / "state.json")
+
+    assert (before, owner_pid(settings.home)) == (None, None)
 
 
 def test_a_stack_beside_another_one_writes_logs_of_its_own(settings: Settings) -> None:
