@@ -231,6 +231,7 @@ def _defense(request: FineTuningJobCreate) -> Json:
             f"{param}: {_defense_problem(error, requested or {})}",
             param=param,
             code=RequestErrorCode.INVALID_DEFENSE_CONFIG,
+            hint="`GET /v1/defenses` lists the options of each defense.",
         ) from None
 
 

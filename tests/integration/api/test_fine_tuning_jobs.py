@@ -175,7 +175,8 @@ def test_an_unknown_option_of_a_defense_comes_with_the_known_ones(
     response = acme.post(JOBS, json=job_body(upload_id(acme), **supervised(defense=options)))
 
     error = error_of(response)
-    assert (error["code"], error["message"]) == ("invalid_defense_config", message)
+    assert error["code"] == "invalid_defense_config"
+    assert error["message"] == f"{message} `GET /v1/defenses` lists the options of each defense."
     assert error["param"] == message.partition(":")[0]
 
 
