@@ -14,8 +14,9 @@ from typing import Annotated, Final
 from fastapi import Header
 from sqlalchemy.orm import Session
 
-from api.files.schemas import UploadPurpose, ValidationObject
+from api.files.schemas import UploadPurpose
 from api.fine_tuning.schemas import FineTuningJobCreate, SupervisedMethodRequest
+from api.fine_tuning.unusable_files import unusable_file
 from api.unknown_options import unknown_option
 from core.errors import InvalidRequestError, NotFoundError, RequestErrorCode
 from core.job_spec import (
@@ -26,9 +27,9 @@ from core.job_spec import (
     resolve_defense,
     resolve_hyperparameters,
 )
-from core.job_state import JobErrorCode, JobStatus
+from core.job_state import JobStatus
 from core.model_registry import ModelEntry, ModelRegistry
-from core.models import EventLevel, File, FileStatus, Job
+from core.models import EventLevel, File, Job
 from core.models.base import Json
 from core.outbox import wake_worker
 from core.repositories.files import FileRepository
@@ -103,7 +104,9 @@ class JobCreator:
             else self._file(request.validation_file, "validation_file")
         )
         spec = self._resolve(request, entry, training_file)
-        error = _file_error(training_file, validation_file)
+        error = unusable_file(
+            training_file, validation_file, spec.hyperparameters.max_sequence_tokens
+        )
         new = NewJob(
             model=spec.model,
             training_file=request.training_file,
@@ -243,37 +246,6 @@ def _defense_problem(error: InvalidConfigError, requested: Json) -> str:
     if error.param in requested and error.param not in known:
         return unknown_option(error.param, known)
     return f"{error.message}."
-
-
-def _file_error(training_file: File, validation_file: File | None) -> Json | None:
-    """Say what is wrong with the rows, as the error of the job."""
-    if training_file.status is FileStatus.ERROR:
-        code = JobErrorCode.INVALID_TRAINING_FILE
-        return _error_of(training_file, code, "training_file")
-    if validation_file is not None and validation_file.status is FileStatus.ERROR:
-        code = JobErrorCode.INVALID_VALIDATION_FILE
-        return _error_of(validation_file, code, "validation_file")
-    return None
-
-
-def _error_of(file: File, code: JobErrorCode, param: str) -> Json:
-    report = ValidationObject.model_validate(file.validation)
-    count = "1 mistake" if report.error_count == 1 else f"{report.error_count} mistakes"
-    first, others = report.errors[0].sentence(), _where_the_others_are(file.id, report)
-    return {
-        "code": code.value,
-        "message": f"{count} in {param} ({report.rows} rows). {first}{others}",
-        "param": param,
-    }
-
-
-def _where_the_others_are(file_id: str, report: ValidationObject) -> str:
-    """Point to the report of the file, unless its only mistake was told."""
-    if report.error_count == 1:
-        return ""
-    listed = len(report.errors)
-    which = "All" if listed == report.error_count else f"The first {listed}"
-    return f" {which} are in `validation.errors` of `GET /v1/files/{file_id}`."
 
 
 def _fingerprint(request: FineTuningJobCreate) -> str:

@@ -23,6 +23,7 @@ def gateway(database_url: str, database: Database, home: Path) -> Iterator[Gatew
         max_upload_bytes=1_000_000,
         max_request_bytes=20_000,
         max_row_bytes=2_000,
+        max_sequence_tokens=128,
     )
     with database.session() as session:
         session.execute(

@@ -14,6 +14,7 @@ from tests.integration.api.builders import (
     create_job,
     error_of,
     job_body,
+    row,
     upload_id,
 )
 
@@ -324,6 +325,27 @@ def test_a_validation_file_with_mistakes_fails_the_job_too(acme: TestClient) -> 
     error = acme.post(JOBS, json=body).json()["error"]
 
     assert (error["code"], error["param"]) == ("invalid_validation_file", "validation_file")
+
+
+@pytest.mark.parametrize("param", ["training_file", "validation_file"])
+def test_a_row_with_more_words_than_tokens_fit_fails_its_job_and_starts_nothing(
+    gateway: Gateway, acme: TestClient, param: str
+) -> None:
+    fits, too_long = row("so " * 127), row("so " * 128)  # "Hi" is one word more
+    files = {name: upload_id(acme) for name in ("training_file", "validation_file")}
+    files[param] = upload_id(acme, fits + too_long)
+
+    job = acme.post(JOBS, json=job_body(**files)).json()
+
+    assert job["status"] == "failed"
+    assert job["error"] == {
+        "code": f"invalid_{param}",
+        "message": "Line 2, messages: the row has 129 words, and so more than 128 tokens, the most "
+        "this model may be trained on. Split or shorten the conversation.",
+        "param": param,
+    }
+    assert gateway.count("outbox") == 0
+    assert create_job(acme, validation_file=upload_id(acme, fits))["status"] == "queued"
 
 
 def test_jobs_are_listed_newest_first_page_by_page(acme: TestClient, rival: TestClient) -> None:
