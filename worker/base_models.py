@@ -8,7 +8,6 @@ it counts as quantized and refuses to be saved: its weights are copied into a pl
 import hashlib
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +26,7 @@ from transformers import (
 from core.errors import TunewardError, is_disk_fault
 from core.model_registry import ModelEntry, Source, SourceKind
 from core.resources import resource_path
+from worker.conversions import conversion_folder
 from worker.devices import compute_dtype
 from worker.hub import from_hub
 
@@ -147,9 +147,8 @@ class BaseModels:
         source_sha256 = _file_sha256(gguf)
         folder = self._cache / f"{gguf.stem.lower()}-{source_sha256[:16]}-v{CONVERSION}"
         if not (folder / MARKER).exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._cache, prefix=".converting-") as temporary:
-                made = Path(temporary) / "model"
+            with conversion_folder(self._cache) as temporary:
+                made = temporary / "model"
                 _convert(gguf, made, source_sha256)
                 _publish_folder(made, folder)
         return folder

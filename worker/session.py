@@ -14,6 +14,7 @@ from core.settings import Settings
 from core.storage.local import LocalStorage
 from core.storage.protocol import WORKER_PREFIXES, ArtifactStorage
 from worker.cancellation import StopSignals
+from worker.conversions import remove_dead_conversions
 from worker.device_locks import is_device_held
 from worker.errors import DeviceBusyError
 from worker.journal import JobJournal
@@ -92,8 +93,12 @@ class WorkerSession:
         return count
 
     def remove_leftovers(self) -> None:
-        """Remove what finished jobs and dead attempts have left."""
+        """Remove what finished jobs, dead attempts and killed trainers have left."""
         self._leftovers.try_to_remove()
+        try:
+            remove_dead_conversions(self._settings.base_model_cache)
+        except OSError:
+            _log.warning("dead_conversions_remain", exc_info=True)
 
     def close(self) -> None:
         """Let go of the trainer and the database."""
