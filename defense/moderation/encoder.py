@@ -11,10 +11,12 @@ F = 2 L H features.
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, BertModel
 
 from defense.moderation.protocol import ModerationError
 
@@ -23,6 +25,7 @@ WEIGHTS_FILE = "model.safetensors"
 WINDOW_TOKENS = 256
 WINDOWS_MAXIMUM = 8
 BATCH_TOKENS = 4096
+_NOT_READ = ("pooler.", "embeddings.position_ids")
 
 
 def packaged_encoder_folder() -> Path:
@@ -53,15 +56,9 @@ class TextEncoder:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            add_pooling_layer=False,
-            dtype=torch.float32,
-        )
-        self._model = model.eval().to(device)
+        model = _read_model(folder)
+        module: nn.Module = model
+        self._model = module.eval().to(device)
         self._device = device
         self.width = 2 * (model.config.num_hidden_layers + 1) * model.config.hidden_size
 
@@ -111,6 +108,29 @@ class TextEncoder:
         mean_BLH = (states_BLTH * mask_B1T1).sum(2) / mask_B1T1.sum(2)
         maximum_BLH = states_BLTH.masked_fill(~mask_B1T1, -torch.inf).amax(2)
         return mean_BLH.cpu(), maximum_BLH.cpu()
+
+
+def _read_model(folder: Path) -> BertModel:
+    """Read the encoder without its pooling layer, which is made for one vector per text.
+
+    Raises:
+        ModerationError: Weights are missing; transformers would fill them in at random.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tensors = load_file(folder / WEIGHTS_FILE)
+    loaded: Any = BertModel.from_pretrained(
+        None,
+        config=config,
+        state_dict={name: tensors[name] for name in tensors if not name.startswith(_NOT_READ)},
+        add_pooling_layer=False,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    model: BertModel
+    model, found = loaded
+    if found["missing_keys"]:
+        raise ModerationError(f"the encoder's {WEIGHTS_FILE} lacks weights")
+    return model
 
 
 def _batches(windows: list[tuple[int, list[int]]]) -> list[list[tuple[int, list[int]]]]:
