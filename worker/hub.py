@@ -4,7 +4,7 @@ A hub that does not answer may answer the next attempt; a repository, revision o
 there never will be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -24,6 +24,15 @@ _PASSING_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO
 
 # The HTTP library beneath the hub's client has changed before, and its errors with it.
 _HTTP_LIBRARIES: Final = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
+
+# What says for sure how a download failed; any other OSError may be a wrapper's.
+_OF_THE_CLIENT: Final = (
+    HfHubHTTPError,
+    EntryNotFoundError,
+    OfflineModeIsEnabled,
+    ConnectionError,
+    TimeoutError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -53,15 +62,39 @@ def from_hub(download: Callable[[], T]) -> T:
         raise
 
 
+def hub_is_away(error: Exception) -> bool:
+    """Whether an error, or one that it came from, says that the hub or the network failed.
+
+    For libraries that download by themselves: they hide what the hub's client raised behind errors
+    of their own, whose kind tells nothing.
+    """
+    for link in _chain(error):
+        if isinstance(link, _OF_THE_CLIENT) or _is_of_http_library(link):
+            return _may_pass(link)
+    return False
+
+
+def _chain(error: Exception) -> Iterator[Exception]:
+    link: BaseException | None = error
+    while isinstance(link, Exception):
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _is_of_http_library(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in _HTTP_LIBRARIES
+
+
 def _may_pass(error: Exception) -> bool:
     match error:
         case HfHubHTTPError():
             status = error.response.status_code
             return status in _PASSING_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        case LocalEntryNotFoundError():  # what the client says when the hub is away
-            return not isinstance(error.__cause__, OfflineModeIsEnabled)
+        case LocalEntryNotFoundError():
+            # What the client says when the hub is away, and, without a cause, when it may not ask.
+            return isinstance(error.__cause__, Exception) and _may_pass(error.__cause__)
         case EntryNotFoundError() | OfflineModeIsEnabled() | PermissionError():
             return False
         case OSError():
             return not is_disk_fault(error)
-    return type(error).__module__.partition(".")[0] in _HTTP_LIBRARIES
+    return _is_of_http_library(error)

@@ -10,8 +10,9 @@ from core.job_spec import JobSpec
 from core.model_registry import ModelEntry, ModelRegistry, read_models
 from core.resources import resource_path
 from defense.moderation.protocol import ModerationClassifier
-from defense.moderation.registry import ClassifierSource, load_classifier
+from defense.moderation.registry import ClassifierSource
 from worker.base_models import BaseModels
+from worker.classifier import open_classifier
 from worker.devices import choose_device, hold_device
 from worker.options import TrainerOptions
 from worker.pipeline.context import Reporter, StageContext
@@ -39,7 +40,7 @@ class TrainerTools:
     @cached_property
     def classifier(self) -> ModerationClassifier:
         """The operator's moderation classifier, loaded at its first use."""
-        return load_classifier(
+        return open_classifier(
             ClassifierSource(
                 backend=self.options.moderation_backend,
                 head_folder=resource_path("moderation"),

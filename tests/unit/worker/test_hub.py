@@ -27,14 +27,16 @@ def response(status: int) -> httpx2.Response:
     return httpx2.Response(status, request=httpx2.Request("GET", "https://hub.invalid/canary"))
 
 
-def offline() -> LocalEntryNotFoundError:
+def away(cause: Exception) -> LocalEntryNotFoundError:
+    """What the hub's client raises when the hub does not answer and nothing is in its cache."""
     error = LocalEntryNotFoundError(CANARY)
-    error.__cause__ = OfflineModeIsEnabled(CANARY)
+    error.__cause__ = cause
     return error
 
 
 PASSING = [
-    LocalEntryNotFoundError(CANARY),
+    away(httpx2.ConnectError(CANARY)),
+    away(HfHubHTTPError(CANARY, response=response(503))),
     HfHubHTTPError(CANARY, response=response(503)),
     HfHubHTTPError(CANARY, response=response(429)),
     ConnectionResetError(104, CANARY),
@@ -48,7 +50,8 @@ LASTING = [
     HfHubHTTPError(CANARY, response=response(403)),
     PermissionError(13, CANARY),
     OfflineModeIsEnabled(CANARY),
-    offline(),
+    away(OfflineModeIsEnabled(CANARY)),
+    LocalEntryNotFoundError(CANARY),  # nothing was asked: the client may not
 ]
 
 
