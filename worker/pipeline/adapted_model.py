@@ -8,9 +8,11 @@ from peft import PeftModel
 
 from core.job_spec import JobSpec
 from core.model_registry import ModelEntry
+from core.stages import ArtifactName
 from defense.errors import InvalidConfigError
+from defense.fine_tuning.panacea.perturbation import apply_perturbation
 from defense.protocols import Tensors
-from defense.training.adapter_files import read_adapter
+from defense.training.adapter_files import read_adapter, read_tensors
 from defense.training.lora import (
     Adapter,
     LoraSettings,
@@ -19,6 +21,7 @@ from defense.training.lora import (
     load_adapter_state,
 )
 from worker.base_models import BaseModelError, LoadedModel, locate_folder
+from worker.workspace import Workspace
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +49,15 @@ def aligned_adapter(entry: ModelEntry) -> Adapter | None:
         raise BaseModelError(
             f"The aligned adapter of {entry.id} can't be used.", hint="The operator's log says why."
         ) from error
+
+
+def guarded_tensors(workspace: Workspace) -> Tensors:
+    """Make the guarded adapter: the trained one plus strength times the perturbation."""
+    return apply_perturbation(
+        read_tensors(workspace.artifact(ArtifactName.TRAINED_ADAPTER)),
+        read_tensors(workspace.artifact(ArtifactName.PERTURBATION)),
+        float(workspace.read_json(ArtifactName.STRENGTH)["strength"]),
+    )
 
 
 @contextmanager

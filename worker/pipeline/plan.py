@@ -135,7 +135,14 @@ PLAN: Final = (
     ),
     PlannedStage(
         Stage.VERIFY_ARCHIVE,
-        (ArtifactName.BASE_MODEL, ArtifactName.ARCHIVE, ArtifactName.PROBE_LOGITS),
+        (
+            ArtifactName.BASE_MODEL,
+            ArtifactName.TRAINED_ADAPTER,
+            ArtifactName.PERTURBATION,
+            ArtifactName.STRENGTH,
+            ArtifactName.ARCHIVE,
+            ArtifactName.PROBE_LOGITS,
+        ),
         (ArtifactName.ARCHIVE_CHECK,),
         Place.TRAINER,
         "Loading the archive on a fresh base model to compare it with the evaluated one.",

@@ -3,6 +3,9 @@
 Unpacks the archive as storage holds it, loads it with plain `peft` on a base model fresh from
 disk, and compares its logits with those of the guarded model in memory. A job whose archive does
 not reproduce the model fails.
+
+The worker that packaged may have computed in another precision or on another processor. There the
+same model has other logits, so the guarded model is then made in memory once more, here.
 """
 
 import hashlib
@@ -23,19 +26,28 @@ from core.stages import ArtifactName, Stage
 from defense.training.adapter_files import WEIGHTS_NAME
 from worker.archive import UnsafeArchiveError, extract_archive
 from worker.errors import is_out_of_memory
-from worker.pipeline.base_model import check_base_model
-from worker.pipeline.probe import last_logits
+from worker.pipeline.adapted_model import adapted_model, guarded_tensors, lora_settings
+from worker.pipeline.base_model import check_base_model, recorded_base_model
+from worker.pipeline.probe import Probe, arithmetic_of, take_probe
 from worker.trainer_tools import TrainerContext
 
 NAME: Final = Stage.VERIFY_ARCHIVE
-READS: Final = (ArtifactName.BASE_MODEL, ArtifactName.ARCHIVE, ArtifactName.PROBE_LOGITS)
+READS: Final = (
+    ArtifactName.BASE_MODEL,
+    ArtifactName.TRAINED_ADAPTER,
+    ArtifactName.PERTURBATION,
+    ArtifactName.STRENGTH,
+    ArtifactName.ARCHIVE,
+    ArtifactName.PROBE_LOGITS,
+)
 WRITES: Final = (ArtifactName.ARCHIVE_CHECK,)
 
-# Relative to the largest logit, but at least to 1. Both models compute in the same precision, so
-# that on one machine nothing is left to round differently: on a random two-layer Llama with logits
-# up to 0.6, an untouched archive differs by exactly 0 in float32 and in bfloat16 alike. There an
-# adapter whose perturbation is a tenth too strong or too weak differs by 5e-3 or more, and one that
-# is a hundredth off by 6e-4. In bfloat16 this asks for equal logits: their spacing is wider.
+# Relative to the largest logit, but at least to 1. Both models compute in the same precision and on
+# the same processor, so that nothing is left to round differently: on a random two-layer Llama with
+# logits up to 0.6, an untouched archive differs by exactly 0 in float32 and in bfloat16 alike.
+# There an adapter whose perturbation is a tenth too strong or too weak differs by 5e-3 or more, and
+# one that is a hundredth off by 6e-4. In bfloat16 this asks for equal logits: their spacing is
+# wider.
 TOLERANCE: Final = 2e-4
 
 # What reading a damaged archive, configuration or weights file raises; RuntimeError is torch's word
@@ -63,12 +75,13 @@ def run(context: TrainerContext) -> None:
     check_base_model(context)
     workspace = context.workspace
     archive = workspace.artifact(ArtifactName.ARCHIVE)
-    saved = load_file(workspace.artifact(ArtifactName.PROBE_LOGITS))
-    expected = saved.pop("logits")
-    prompts = [saved[f"prompt_{index}"].tolist() for index in range(len(saved))]
+    packaged = Probe.read(workspace.artifact(ArtifactName.PROBE_LOGITS))
     model = _load(context, archive)
-    difference = float((last_logits(model, prompts) - expected).abs().max())
-    limit = TOLERANCE * max(1.0, float(expected.abs().max()))
+    same_arithmetic = packaged.arithmetic == arithmetic_of(model)
+    expected = packaged if same_arithmetic else _probe_again(context, packaged.prompts)
+    found = take_probe(model, packaged.prompts)
+    difference = float((found.logits - expected.logits).abs().max())
+    limit = TOLERANCE * max(1.0, float(expected.logits.abs().max()))
     if not difference <= limit:  # also when it is not a number
         _log.error("archive_mismatch", difference=difference, limit=limit)
         raise _mismatch()
@@ -80,9 +93,19 @@ def run(context: TrainerContext) -> None:
             "archive_sha256": digest,
             "largest_logit_difference": difference,
             "limit": limit,
-            "prompts": len(prompts),
+            "prompts": len(packaged.prompts),
+            "reference": "packaged" if same_arithmetic else "computed again",
         },
     )
+
+
+def _probe_again(context: TrainerContext, prompts: list[list[int]]) -> Probe:
+    """Ask the guarded model as `package` had it in memory, with this worker's arithmetic."""
+    _log.info("probe_computed_again")
+    loaded = recorded_base_model(context)
+    settings = lora_settings(context.spec)
+    with adapted_model(loaded, settings, tensors=guarded_tensors(context.workspace)) as model:
+        return take_probe(model, prompts)
 
 
 def _load(context: TrainerContext, archive: Path) -> PeftModel:

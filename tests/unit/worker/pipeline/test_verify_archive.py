@@ -3,9 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -13,21 +14,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.errors import JobFailedError
-from core.job_spec import Hyperparameters, JobSpec
 from core.job_state import JobErrorCode
-from core.model_registry import LoraDefaults, ModelEntry, Source, SourceKind
 from core.stages import ArtifactName
 from defense.training.adapter_files import CONFIG_NAME, WEIGHTS_NAME, write_tensors
 from defense.training.lora import LoraSettings, adapter_state, attach_adapter, detach_adapter
-from tests.tiny_models import CHAT_TEMPLATE, TARGET_MODULES, tiny_llama, tiny_tokenizer
+from tests.tiny_models import TARGET_MODULES, tiny_llama
 from tests.tiny_registry import write_rows
+from tests.unit.worker.pipeline.builders import ALPHA, RANK, tiny_entry, tiny_spec
 from worker.archive import extract_archive, write_archive
 from worker.base_models import BaseModels
 from worker.pipeline.stages import package, verify_archive
 from worker.trainer_tools import TrainerContext
 from worker.workspace import Workspace
 
-RANK, ALPHA = 2, 4.0
 STRENGTH = 1.0
 TENSOR_LENGTH = 0.3
 
@@ -47,11 +46,11 @@ class Packaged:
         files: dict[str, bytes | Path] = {path.name: path for path in folder.iterdir()}
         write_archive(workspace.artifact(ArtifactName.ARCHIVE), files)
 
-    def check(self) -> dict[str, float]:
+    def check(self) -> dict[str, Any]:
         """Run the stage and read what it found."""
         verify_archive.run(self.context)
         path = self.context.workspace.output(ArtifactName.ARCHIVE_CHECK)
-        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
 
@@ -63,43 +62,6 @@ def random_tensors(seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     drawn = {name: torch.randn(old.shape, generator=generator) for name, old in shapes.items()}
     return {name: TENSOR_LENGTH * tensor / tensor.norm() for name, tensor in drawn.items()}
-
-
-def tiny_entry(folder: Path) -> ModelEntry:
-    tiny_llama().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return ModelEntry(
-        id="tiny",
-        title="Tiny",
-        owned_by="tests",
-        created=1,
-        licence="none",
-        source=Source(SourceKind.PATH, str(folder)),
-        chat_template=CHAT_TEMPLATE,
-        learning_rate=1e-3,
-        max_sequence_tokens=64,
-        lora=LoraDefaults(
-            rank=RANK, alpha=ALPHA, target_modules=TARGET_MODULES, available_modules=TARGET_MODULES
-        ),
-    )
-
-
-def tiny_spec() -> JobSpec:
-    return JobSpec(
-        model="tiny",
-        defense={"type": "none"},
-        seed=1,
-        hyperparameters=Hyperparameters(
-            n_epochs=1,
-            batch_size=1,
-            learning_rate_multiplier=1.0,
-            learning_rate=1e-3,
-            lora_rank=RANK,
-            lora_alpha=ALPHA,
-            target_modules=TARGET_MODULES,
-            max_sequence_tokens=64,
-        ),
-    )
 
 
 def make_context(folder: Path) -> TrainerContext:
@@ -125,7 +87,23 @@ def make_context(folder: Path) -> TrainerContext:
 
 @pytest.fixture
 def packaged(tmp_path: Path) -> Packaged:
-    context = make_context(tmp_path)
+    return run_package(make_context(tmp_path))
+
+
+@pytest.fixture(params=[(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)])
+def moved(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Packaged:
+    """A job packaged in one precision, whose next stage runs on a worker of another."""
+    before, after = request.param
+    monkeypatch.setattr("worker.base_models.compute_dtype", lambda _: before)
+    packaged = run_package(make_context(tmp_path))
+    monkeypatch.setattr("worker.base_models.compute_dtype", lambda _: after)
+    tools = SimpleNamespace(base_models=BaseModels(tmp_path / "cache", torch.device("cpu")))
+    return Packaged(replace(packaged.context, tools=tools))  # type: ignore[arg-type]
+
+
+def run_package(context: TrainerContext) -> Packaged:
     package.run(context)
     workspace = context.workspace
     names = (ArtifactName.PACKAGE, ArtifactName.ARCHIVE), (ArtifactName.PROBE_LOGITS,) * 2
@@ -171,6 +149,33 @@ def test_an_untouched_archive_computes_exactly_what_the_model_in_memory_did(
 
     assert found["largest_logit_difference"] == 0
     assert found["prompts"] == 8
+    assert found["reference"] == "packaged"
+
+
+def test_a_sound_archive_passes_on_a_worker_of_another_precision(moved: Packaged) -> None:
+    found = moved.check()
+
+    assert found["largest_logit_difference"] == 0
+    assert found["reference"] == "computed again"
+
+
+@pytest.mark.parametrize("strength", [0.1, -0.1])
+def test_another_adapter_fails_the_job_on_a_worker_of_another_precision(
+    moved: Packaged, strength: float
+) -> None:
+    moved.tamper(lambda folder: add_perturbation(folder, strength))
+
+    with pytest.raises(JobFailedError) as raised:
+        moved.check()
+
+    assert raised.value.code == JobErrorCode.ARCHIVE_MISMATCH
+
+
+def test_a_probe_that_does_not_say_what_computed_it_is_taken_again(packaged: Packaged) -> None:
+    path = packaged.context.workspace.artifact(ArtifactName.PROBE_LOGITS)
+    save_file(load_file(path), path)
+
+    assert packaged.check()["reference"] == "computed again"
 
 
 @pytest.mark.parametrize(
