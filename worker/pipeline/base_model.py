@@ -1,7 +1,10 @@
 """The base model of a job: the same weights in every stage, whichever machine runs it."""
 
+from pathlib import Path
+
 from core.errors import JobFailedError
 from core.job_state import JobErrorCode
+from core.model_registry import Source, SourceKind
 from core.stages import ArtifactName
 from worker.base_models import LoadedModel
 from worker.trainer_tools import TrainerContext
@@ -30,3 +33,10 @@ def check_base_model(context: TrainerContext) -> None:
             code=JobErrorCode.BASE_MODEL_CHANGED,
             hint="Create the job again.",
         )
+
+
+def public_source(source: Source) -> str:
+    """Name a source to a tenant: as the operator wrote it, but of a path the last name alone."""
+    if source.kind is SourceKind.PATH:
+        return f"{source.kind}:{Path(source.location).name}"
+    return str(source)

@@ -6,6 +6,7 @@ Writes which weights exactly the job trains on, so that the report can name them
 from typing import Final
 
 from core.stages import ArtifactName, Stage
+from worker.pipeline.base_model import public_source
 from worker.trainer_tools import TrainerContext
 
 NAME: Final = Stage.PREPARE_BASE_MODEL
@@ -26,9 +27,9 @@ def run(context: TrainerContext) -> None:
             "id": context.entry.id,
             "title": context.entry.title,
             "licence": context.entry.licence,
-            "source": str(context.entry.source),
+            "source": public_source(context.entry.source),
             "weights_sha256": prepared.weights_sha256,
             "parameters": loaded.model.num_parameters(),
-            "aligned_adapter": None if aligned is None else str(aligned.source),
+            "aligned_adapter": None if aligned is None else public_source(aligned.source),
         },
     )
