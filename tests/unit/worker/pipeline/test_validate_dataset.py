@@ -1,0 +1,71 @@
+"""A row that the model may not be trained on fails the job under the name of its file."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from core.errors import JobFailedError
+from core.job_state import JobErrorCode
+from core.stages import ArtifactName
+from tests.unit.worker.pipeline.builders import tiny_entry, tiny_spec
+from worker.base_models import BaseModels
+from worker.pipeline.stages import validate_dataset
+from worker.trainer_tools import TrainerContext
+from worker.workspace import Workspace
+
+SHORT = "fine"
+TOO_LONG = "x" * 100  # one token a letter; the job allows 64
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> TrainerContext:
+    """A job with one good training row."""
+    tools = SimpleNamespace(
+        base_models=BaseModels(tmp_path / "cache", torch.device("cpu")),
+        options=SimpleNamespace(max_row_bytes=10_000),
+    )
+    workspace = Workspace.create(tmp_path / "workspaces", "ftjob-1", 1)
+    workspace.training_file.write_bytes(row(SHORT))
+    entry = tiny_entry(tmp_path / "model")
+    return TrainerContext("ftjob-1", tiny_spec(), workspace, Mock(), tools, entry)  # type: ignore[arg-type]
+
+
+def row(answer: str) -> bytes:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages}).encode() + b"\n"
+
+
+def test_the_rows_of_both_files_are_written_with_their_tokens(context: TrainerContext) -> None:
+    context.workspace.validation_file.write_bytes(row(SHORT) * 2)
+
+    validate_dataset.run(context)
+
+    names = (ArtifactName.TRAINING_ROWS, ArtifactName.VALIDATION_ROWS)
+    lines = [context.workspace.output(name).read_bytes().splitlines() for name in names]
+    assert [len(found) for found in lines] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(row(SHORT) + row(TOO_LONG), "Line 2"), (row(SHORT) + b"[]\n", "ine 2")],
+    ids=["too long", "no row"],
+)
+@pytest.mark.parametrize("param", ["training_file", "validation_file"])
+def test_a_bad_row_is_blamed_on_the_file_it_stands_in(
+    context: TrainerContext, param: str, content: bytes, words: str
+) -> None:
+    getattr(context.workspace, param).write_bytes(content)
+
+    with pytest.raises(JobFailedError) as raised:
+        validate_dataset.run(context)
+
+    codes = {
+        "training_file": JobErrorCode.INVALID_TRAINING_FILE,
+        "validation_file": JobErrorCode.INVALID_VALIDATION_FILE,
+    }
+    assert (raised.value.code, raised.value.param) == (codes[param], param)
+    assert words in raised.value.message
