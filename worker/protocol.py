@@ -33,6 +33,7 @@ class RunStage(_Message):
 
     type: Literal["run_stage"] = "run_stage"
     job_id: str
+    fence: int
     stage: Stage
     workspace: str
     spec: dict[str, JsonValue]

@@ -114,12 +114,17 @@ class Trainer:
                     log_level=command.options.log_level, log_format=command.options.log_format
                 )
                 configure_logging(settings, "trainer")
+                structlog.contextvars.bind_contextvars(pid=os.getpid())
                 self._reporter.send(Ready())
             else:
                 with structlog.contextvars.bound_contextvars(
-                    job_id=command.job_id, stage=command.stage.value
+                    job_id=command.job_id, fence=command.fence, stage=command.stage.value
                 ):
-                    self._reporter.send(self._run_stage(command))
+                    # Before the answer: once it is out, another trainer may have the job.
+                    _log.info("stage_started")
+                    reply = self._run_stage(command)
+                    _log.info("stage_ended", outcome=reply.type)
+                    self._reporter.send(reply)
 
     def _run_stage(self, command: RunStage) -> Done | Failed:
         try:

@@ -88,6 +88,7 @@ class JobRunner:
         if stage.place is Place.TRAINER:
             request = RunStage(
                 job_id=self._journal.claim.job_id,
+                fence=self._journal.claim.fence,
                 stage=stage.name,
                 workspace=str(self._workspace.root),
                 spec=spec.model_dump(mode="json"),

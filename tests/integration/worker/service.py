@@ -43,6 +43,7 @@ class WorkerProcess:
 
     process: subprocess.Popen[bytes]
     log: Path
+    deaths: dict[int, float]
 
     def descendants(self) -> list[int]:
         found, todo = [], [self.process.pid]
@@ -56,8 +57,12 @@ class WorkerProcess:
         wait_for(lambda: b" ready." in self.log.read_bytes(), seconds, "the worker is not ready")
 
     def kill(self) -> None:
+        """Kill the main process, and note when all it started was dead."""
+        family = self.descendants()
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        wait_for(lambda: not any(map(is_alive, family)), 10, "a child outlives its worker")
+        self.deaths.update(dict.fromkeys(family, time.time()))
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -76,6 +81,7 @@ class Service:
     database: Database
     storage: LocalStorage
     workers: list[WorkerProcess] = field(default_factory=list)
+    deaths: dict[int, float] = field(default_factory=dict)
     _started: int = 0
 
     def start_worker(self, **environment: str) -> WorkerProcess:
@@ -89,7 +95,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        worker = WorkerProcess(process, log)
+        worker = WorkerProcess(process, log, self.deaths)
         self.workers.append(worker)
         return worker
 

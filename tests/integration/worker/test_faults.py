@@ -11,6 +11,7 @@ import pytest
 from core.job_state import JobStatus
 from tests.integration.worker.conftest import MakeService
 from tests.integration.worker.service import Service, WorkerProcess, is_alive, wait_for
+from tests.integration.worker.trainings import trainers_of_job
 
 LONG = 8  # epochs over 24 rows, one row a step: some seconds of training
 ENDLESS = 50
@@ -44,7 +45,7 @@ def wait_until_attempt(service: Service, job_id: str, number: int) -> None:
     wait_for(is_running, 120, "the job was not claimed")
 
 
-def assert_only_one_trained_at_a_time(service: Service, job_id: str) -> None:
+def assert_attempts_wrote_in_turn(service: Service, job_id: str) -> None:
     fences = attempts(service, job_id)
     assert all(before <= after for before, after in pairwise(fences)), fences
 
@@ -66,7 +67,9 @@ def test_a_killed_worker_leaves_no_trainer_and_another_worker_finishes_the_job(
     assert not any(is_alive(pid) for pid in family)
     assert job.status is JobStatus.SUCCEEDED, (job.error, service.messages(job_id))
     assert job.attempt == 2
-    assert_only_one_trained_at_a_time(service, job_id)
+    assert_attempts_wrote_in_turn(service, job_id)
+    before, after = trainers_of_job(service, job_id)
+    assert before == trainer != after
     # The stages before training were finished by the first attempt and are not repeated.
     assert sum("Checking the rows" in message for message in service.messages(job_id)) == 1
 
@@ -76,6 +79,7 @@ def test_a_frozen_worker_that_wakes_up_late_writes_nothing(service: Service) -> 
     job_id = service.submit(epochs=ENDLESS, batch_size=1)
     service.wait_until_training(job_id)
     family = [first.process.pid, *first.descendants()]
+    trainer = trainer_of(first)
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
 
@@ -84,11 +88,14 @@ def test_a_frozen_worker_that_wakes_up_late_writes_nothing(service: Service) -> 
     )
     for pid in family:
         os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: service.job(job_id).attempt == 2, 90, "nobody claimed the job again")
-
+    wait_until_attempt(service, job_id, 2)
+    service.wait_until_training(job_id)
     service.cancel(job_id)
     service.wait_until_finished(job_id)
-    assert_only_one_trained_at_a_time(service, job_id)
+
+    assert_attempts_wrote_in_turn(service, job_id)
+    before, after = trainers_of_job(service, job_id)
+    assert before == trainer != after
 
 
 def test_a_job_is_cancelled_while_it_trains(worked_service: Service) -> None:
@@ -138,6 +145,7 @@ def test_a_trainer_killed_twice_ends_the_job_as_out_of_memory(worked_service: Se
     assert job.error is not None
     assert job.error["code"] == "out_of_memory"
     assert job.attempt == 2
+    assert len(trainers_of_job(service, job_id)) == 2
 
 
 def test_a_job_that_kills_every_worker_is_given_up(service: Service) -> None:

@@ -8,6 +8,7 @@ import pytest
 from core.job_state import JobStatus
 from tests.integration.worker.conftest import MakeService
 from tests.integration.worker.service import Service
+from tests.integration.worker.trainings import trainers_of_job
 
 if TYPE_CHECKING:
     from core.embedded.stack import EmbeddedStack
@@ -40,6 +41,7 @@ def test_a_restart_of_redis_loses_no_job(worked_service: Service, stack: "Embedd
 
     assert service.wait_until_finished(running).status is JobStatus.SUCCEEDED
     assert service.job(running).attempt == 1
+    assert len(trainers_of_job(service, running)) == 1
     assert service.wait_until_finished(waiting).status is JobStatus.FAILED
     assert service.job(waiting).attempt == 1
 
@@ -56,3 +58,4 @@ def test_a_restart_of_postgres_loses_no_job(
 
     assert job.status is JobStatus.SUCCEEDED, (job.error, service.messages(job_id))
     assert job.attempt == 1
+    assert len(trainers_of_job(service, job_id)) == 1

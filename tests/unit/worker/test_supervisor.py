@@ -64,7 +64,7 @@ def signals(shutdown: threading.Event | None = None) -> StopSignals:
 
 
 def request(wish: str) -> RunStage:
-    return RunStage(job_id=wish, stage=Stage.FINE_TUNE, workspace="/nowhere", spec={})
+    return RunStage(job_id=wish, fence=1, stage=Stage.FINE_TUNE, workspace="/nowhere", spec={})
 
 
 def is_alive(pid: int) -> bool:
