@@ -12,11 +12,13 @@ from core.task_names import QUEUE
 def worker_command(settings: Settings) -> list[str]:
     """Give the command line of one worker: one pool child, one job at a time.
 
-    Gossip and mingle are off: workers know nothing of each other, only the database.
+    Gossip and mingle are off: workers know nothing of each other, only the database. Quiet leaves
+    out Celery's banner, which is no log line; what the worker logs is not affected.
     """
     return [
         sys.executable, "-P", "-m", "celery",
         "--app", "worker.app:celery_app",
+        "--quiet",
         "worker",
         "--hostname", f"tuneward-{secrets.token_hex(4)}@%h",
         "--queues", QUEUE,

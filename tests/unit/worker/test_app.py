@@ -64,6 +64,7 @@ def test_a_worker_is_started_without_gossip_and_with_one_child() -> None:
 
     assert "--without-gossip" in command
     assert "--without-mingle" in command
+    assert command.index("--quiet") < command.index("worker")  # no banner among the log lines
     assert command[command.index("--concurrency") + 1] == "1"
     assert command[command.index("--queues") + 1] == QUEUE
 
