@@ -50,6 +50,22 @@ def assert_attempts_wrote_in_turn(service: Service, job_id: str) -> None:
     assert all(before <= after for before, after in pairwise(fences)), fences
 
 
+def freeze(service: Service, worker: WorkerProcess, job_id: str) -> list[int]:
+    """Stop a worker and all it started until its lease is taken back; give their ids."""
+    family = [worker.process.pid, *worker.descendants()]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    wait_for(
+        lambda: service.job(job_id).status is JobStatus.QUEUED, 60, "the lease was not taken back"
+    )
+    return family
+
+
+def thaw(family: list[int]) -> None:
+    for pid in family:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_a_killed_worker_leaves_no_trainer_and_another_worker_finishes_the_job(
     service: Service,
 ) -> None:
@@ -78,16 +94,9 @@ def test_a_frozen_worker_that_wakes_up_late_writes_nothing(service: Service) -> 
     first = service.start_worker()
     job_id = service.submit(epochs=ENDLESS, batch_size=1)
     service.wait_until_training(job_id)
-    family = [first.process.pid, *first.descendants()]
     trainer = trainer_of(first)
-    for pid in family:
-        os.kill(pid, signal.SIGSTOP)
-
-    wait_for(
-        lambda: service.job(job_id).status is JobStatus.QUEUED, 60, "the lease was not taken back"
-    )
-    for pid in family:
-        os.kill(pid, signal.SIGCONT)
+    family = freeze(service, first, job_id)
+    thaw(family)
     wait_until_attempt(service, job_id, 2)
     service.wait_until_training(job_id)
     service.cancel(job_id)
@@ -96,6 +105,28 @@ def test_a_frozen_worker_that_wakes_up_late_writes_nothing(service: Service) -> 
     assert_attempts_wrote_in_turn(service, job_id)
     before, after = trainers_of_job(service, job_id)
     assert before == trainer != after
+
+
+def test_a_frozen_worker_that_wakes_up_beside_its_successor_stops_at_once(service: Service) -> None:
+    first = service.start_worker()
+    job_id = service.submit(epochs=ENDLESS, batch_size=1)
+    service.wait_until_training(job_id)
+    trainer = trainer_of(first)
+    family = freeze(service, first, job_id)
+    service.start_worker()
+    wait_until_attempt(service, job_id, 2)
+    service.wait_until_training(job_id)
+
+    thawed_at = time.time()
+    thaw(family)
+    wait_for(lambda: not is_alive(trainer), 10, "the first trainer goes on")
+    stopped_at = time.time()
+    service.cancel(job_id)
+    service.wait_until_finished(job_id)
+
+    # What it computes until it is killed can't be written: the fence is another's.
+    assert stopped_at - thawed_at < 2
+    assert_attempts_wrote_in_turn(service, job_id)
 
 
 def test_a_job_is_cancelled_while_it_trains(worked_service: Service) -> None:
