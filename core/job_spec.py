@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from core.errors import InvalidRequestError
+from core.errors import InvalidRequestError, RequestErrorCode
 from core.model_registry import ModelEntry, ModuleName
 from defense.catalog import DEFAULT_DEFENSE, JobDefense, parse_defense
 
@@ -149,7 +149,7 @@ def _learning_rate(requested: RequestedHyperparameters, entry: ModelEntry) -> tu
         raise InvalidRequestError(
             "learning_rate and learning_rate_multiplier exclude each other.",
             param="learning_rate",
-            code="invalid_hyperparameters",
+            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
             hint="Leave one of them out.",
         )
     return requested.learning_rate, requested.learning_rate / entry.learning_rate
@@ -163,7 +163,7 @@ def _rank(requested: RequestedHyperparameters, entry: ModelEntry) -> int:
             f"lora_rank must be at least {aligned.rank}, the rank of the aligned adapter that jobs "
             "on this model continue.",
             param="lora_rank",
-            code="invalid_hyperparameters",
+            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
         )
     return rank
 
@@ -178,13 +178,13 @@ def _target_modules(requested: RequestedHyperparameters, entry: ModelEntry) -> t
         raise InvalidRequestError(
             f"target_modules must be among {', '.join(available)}.",
             param="target_modules",
-            code="invalid_hyperparameters",
+            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
         )
     if not needed <= wanted:
         raise InvalidRequestError(
             "target_modules must hold those of the aligned adapter that jobs on this model "
             f"continue: {', '.join(name for name in available if name in needed)}.",
             param="target_modules",
-            code="invalid_hyperparameters",
+            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
         )
     return tuple(name for name in available if name in wanted)

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from core.errors import NotFoundError, TunewardError
+from core.errors import NotFoundError, RequestErrorCode, TunewardError
 from core.resources import resource_path
 from core.settings import Settings
 
@@ -186,7 +186,7 @@ class ModelRegistry:
             raise NotFoundError(
                 "There is no such model.",
                 param="model",
-                code="model_not_found",
+                code=RequestErrorCode.MODEL_NOT_FOUND,
                 hint=f"Known models: {', '.join(self._entries)}.",
             )
         return entry

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from core.errors import RequestErrorCode
+
 MAX_DEPTH: Final = 64
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -27,7 +29,7 @@ class LocatedError(ValueError):
 
     def __init__(self, code: str, path: str, message: str, hint: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = str(code)  # an enum's member would be logged as one
         self.path = path
         self.message = message
         self.hint = hint
@@ -55,7 +57,7 @@ def parse_strict(document: bytes) -> object:
     """
     if document.startswith(_BYTE_ORDER_MARK):
         raise StrictJsonError(
-            "byte_order_mark",
+            RequestErrorCode.BYTE_ORDER_MARK,
             "",
             "the text starts with a byte order mark",
             "Save it as UTF-8 without BOM.",
@@ -64,7 +66,7 @@ def parse_strict(document: bytes) -> object:
         text = document.decode("utf-8")
     except UnicodeDecodeError as error:
         raise StrictJsonError(
-            "invalid_utf8",
+            RequestErrorCode.INVALID_UTF8,
             "",
             f"byte {error.start + 1} is not valid UTF-8",
             "Save the text as UTF-8.",
@@ -93,7 +95,7 @@ def _load(text: str) -> object:
         place = f"line {error.lineno} column {error.colno}" if "\n" in text.strip() else ""
         place = place or f"column {error.colno}"
         raise StrictJsonError(
-            "invalid_json",
+            RequestErrorCode.INVALID_JSON,
             "",
             f"not valid JSON at {place}",
             "Check quotes, commas and brackets, and that the text is complete.",
@@ -102,7 +104,10 @@ def _load(text: str) -> object:
         raise _too_deep("") from None
     except ValueError:  # an integer with thousands of digits
         raise StrictJsonError(
-            "number_too_long", "", "a number has too many digits", "Shorten the number."
+            RequestErrorCode.NUMBER_TOO_LONG,
+            "",
+            "a number has too many digits",
+            "Shorten the number.",
         ) from None
 
 
@@ -118,14 +123,17 @@ def _check(value: object, path: str, depth: int) -> None:
         _check_text(value, path)
     elif isinstance(value, _NotANumber) or (isinstance(value, float) and not math.isfinite(value)):
         raise StrictJsonError(
-            "number_not_finite",
+            RequestErrorCode.NUMBER_NOT_FINITE,
             path,
             "NaN, Infinity and numbers past 1.8e308 are not JSON",
             "Use a finite number or null.",
         )
     elif isinstance(value, _RepeatedKeys):
         raise StrictJsonError(
-            "duplicate_key", path, "an object names the same key twice", "Keep one of the two."
+            RequestErrorCode.DUPLICATE_KEY,
+            path,
+            "an object names the same key twice",
+            "Keep one of the two.",
         )
     elif isinstance(value, dict):
         for key, item in value.items():
@@ -139,11 +147,14 @@ def _check(value: object, path: str, depth: int) -> None:
 def _check_text(text: str, path: str) -> None:
     if "\x00" in text:
         raise StrictJsonError(
-            "null_character", path, "the text holds a null character", "Remove \\u0000."
+            RequestErrorCode.NULL_CHARACTER,
+            path,
+            "the text holds a null character",
+            "Remove \\u0000.",
         )
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise StrictJsonError(
-            "lone_surrogate",
+            RequestErrorCode.LONE_SURROGATE,
             path,
             "the text holds half of a surrogate pair",
             "Write the character as UTF-8, or as both halves of the pair.",
@@ -152,7 +163,7 @@ def _check_text(text: str, path: str) -> None:
 
 def _too_deep(path: str) -> StrictJsonError:
     return StrictJsonError(
-        "nested_too_deep",
+        RequestErrorCode.NESTED_TOO_DEEP,
         path,
         f"nested deeper than {MAX_DEPTH} levels",
         "Flatten the document.",

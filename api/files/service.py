@@ -14,7 +14,7 @@ from api.files.schemas import FileObject, UploadPurpose, show_file
 from api.pagination import ListPage, checked_cursor, list_page
 from api.state import GatewayState
 from core.datasets.validation import ValidationReport, validate_rows
-from core.errors import ConflictError, InvalidRequestError, NotFoundError
+from core.errors import ConflictError, InvalidRequestError, NotFoundError, RequestErrorCode
 from core.ids import new_id
 from core.models import File, FileKind, FileStatus
 from core.repositories.files import FileRepository
@@ -85,7 +85,7 @@ def _purpose(form: UploadForm) -> UploadPurpose:
         raise InvalidRequestError(
             "Files do not expire here." if is_expiry else "The form has an unknown field.",
             param="expires_after" if is_expiry else None,
-            code="unsupported_parameter",
+            code=RequestErrorCode.UNSUPPORTED_PARAMETER,
             hint="Leave it out; delete the file when it is no longer needed."
             if is_expiry
             else None,
@@ -93,13 +93,15 @@ def _purpose(form: UploadForm) -> UploadPurpose:
     purpose = form.fields.get("purpose")
     if purpose is None:
         raise InvalidRequestError(
-            "The upload has no purpose.", param="purpose", code="missing_required_parameter"
+            "The upload has no purpose.",
+            param="purpose",
+            code=RequestErrorCode.MISSING_REQUIRED_PARAMETER,
         )
     if purpose not in set(UploadPurpose):
         raise InvalidRequestError(
             f"The purpose must be one of {', '.join(UploadPurpose)}.",
             param="purpose",
-            code="invalid_value",
+            code=RequestErrorCode.INVALID_VALUE,
         )
     return UploadPurpose(purpose)
 
@@ -159,7 +161,7 @@ def delete(session: Session, project_id: str, file_id: str) -> str:
         raise ConflictError(
             "A job that is not finished needs this file.",
             param="file_id",
-            code="file_in_use",
+            code=RequestErrorCode.FILE_IN_USE,
             hint="Wait for the job, or cancel it.",
         )
     FileRepository(session).mark_deleted(project_id, file_id)

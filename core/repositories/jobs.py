@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
-from core.errors import ConflictError, InvalidRequestError, NotFoundError
+from core.errors import ConflictError, InvalidRequestError, NotFoundError, RequestErrorCode
 from core.ids import new_id
 from core.job_state import INITIAL, TERMINAL, JobStatus
 from core.models import Job
@@ -136,7 +136,7 @@ class JobRepository:
         if job is not None and job.request_sha256 != request_sha256:
             raise InvalidRequestError(
                 "This Idempotency-Key was used with a different request.",
-                code="idempotency_key_reused",
+                code=RequestErrorCode.IDEMPOTENCY_KEY_REUSED,
                 hint="Send a new key with a new request.",
             )
         return job
@@ -185,7 +185,7 @@ class JobRepository:
                 f"Job has already {job.status.value}."
                 if job.status is not JobStatus.CANCELLED
                 else "Job has already been cancelled.",
-                code="job_not_cancellable",
+                code=RequestErrorCode.JOB_NOT_CANCELLABLE,
                 param="fine_tuning_job_id",
             )
         now = self._now()
