@@ -68,7 +68,7 @@ def run(
     return trained, perturbation
 
 
-def guarded(config: JobDefense, strength: float = 1.0) -> Weights:
+def guarded(config: JobDefense, strength: float = 0.7) -> Weights:
     trained, perturbation = run(config)
     return (
         trained

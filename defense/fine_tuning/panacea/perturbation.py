@@ -23,7 +23,7 @@ from torch import Tensor
 from defense.errors import InvalidConfigError, NumericalDivergenceError
 from defense.fine_tuning.panacea.config import PanaceaConfig
 from defense.ops.projection import Projection, project_out_conflicts
-from defense.ops.tensors import added, global_norm, resized, scaled
+from defense.ops.tensors import added, check_same_shapes, global_norm, resized, scaled
 from defense.protocols import (
     EncodedRow,
     GradientSource,
@@ -101,10 +101,19 @@ def build_perturbation(
 def apply_perturbation(
     trained: Tensors, perturbation: Tensors, strength: float
 ) -> dict[str, Tensor]:
-    """The guarded adapter: `trained + strength * perturbation`; strength 0 changes no bit."""
+    """The guarded adapter: `trained + strength * perturbation`; strength 0 changes no bit.
+
+    Computed in float64 and rounded once, so that every processor gives the same bits: whether a
+    multiplication and the addition behind it are rounded as one differs between them.
+    """
     if strength == 0:
         return {name: tensor.clone() for name, tensor in trained.items()}
-    return added(trained, perturbation, strength)
+    check_same_shapes(trained, perturbation)
+    guarded: dict[str, Tensor] = {}
+    for name, weight in trained.items():
+        move = strength * perturbation[name].double()  # apart: one call might fuse the two
+        guarded[name] = (weight.double() + move).to(weight.dtype)
+    return guarded
 
 
 class _Builder:

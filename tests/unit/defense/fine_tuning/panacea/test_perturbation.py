@@ -180,6 +180,24 @@ def test_the_guarded_adapter_is_the_trained_one_plus_the_scaled_perturbation() -
     assert trained["w"].tolist() == [1.0, 2.0]
 
 
+def test_the_guarded_adapter_is_rounded_once_from_float64() -> None:
+    generator = torch.Generator().manual_seed(0)
+    trained, move = (torch.randn(1000, generator=generator) for _ in range(2))
+
+    guarded = apply_perturbation({"w": trained}, {"w": move}, 0.7)["w"]
+
+    pairs = zip(trained.tolist(), move.tolist(), strict=True)
+    assert torch.equal(guarded, torch.tensor([weight + 0.7 * step for weight, step in pairs]))
+    # What the processor makes of it in float32, in one step or in two, is something else.
+    assert not torch.equal(guarded, torch.add(trained, move, alpha=0.7))
+    assert not torch.equal(guarded, trained + 0.7 * move)
+
+
+def test_a_perturbation_of_another_adapter_is_refused() -> None:
+    with pytest.raises(ValueError, match="shapes"):
+        apply_perturbation({"w": torch.zeros(2)}, {"w": torch.zeros(1)}, 0.7)
+
+
 def test_strength_zero_keeps_every_bit() -> None:
     trained = {"w": torch.tensor([-0.0, 1e-42])}
 
