@@ -61,7 +61,7 @@ class TrainerGoneError(Exception):
 
 
 def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Pick what a trainer may inherit, and say that nobody looks at its progress bars."""
+    """Pick what a trainer may inherit, and say how it downloads and that nobody looks on."""
     chosen = {
         name: value
         for name, value in environment.items()
@@ -71,6 +71,8 @@ def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # When the hub is away, Xet repeats for minutes, then raises an error that could be any.
+        "HF_HUB_DISABLE_XET": "1",
         "PYTHONFAULTHANDLER": "1",
     }
 

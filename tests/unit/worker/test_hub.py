@@ -1,5 +1,8 @@
 """A hub that is away is tried again; one that lacks what was asked for is not."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,6 +21,7 @@ from worker.base_models import BaseModelError, locate_folder
 from worker.hub import HubUnavailableError, from_hub
 from worker.row_sources import RowSourceError, read_rows
 from worker.trainer import describe_failure
+from worker.trainer_process import trainer_environment
 
 CANARY = "/srv/canary"
 HUB_ROWS = "hub:org/name@main/rows.jsonl"
@@ -112,6 +116,17 @@ def test_a_folder_on_the_hub_is_treated_alike(
         locate_folder(Source.parse("hub:org/name@main"))
 
     assert "canary" not in describe_failure(raised.value).model_dump_json()
+
+
+@pytest.mark.parametrize("wanted", [{}, {"HF_HUB_DISABLE_XET": "0"}])
+def test_a_trainer_downloads_over_http_whose_errors_are_known(wanted: dict[str, str]) -> None:
+    ask = "from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_XET)"
+
+    answer = subprocess.check_output(
+        [sys.executable, "-c", ask], env=trainer_environment({**os.environ, **wanted}), text=True
+    )
+
+    assert answer.strip() == "True"
 
 
 @pytest.mark.parametrize("text", [None, "", "[]\n", "not json\n", '{"prompt": ""}\n'])
