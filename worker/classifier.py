@@ -8,7 +8,7 @@ from core.errors import TunewardError, is_disk_fault
 from core.job_state import JobErrorCode
 from defense.moderation.protocol import ModerationClassifier, ModerationError
 from defense.moderation.registry import ClassifierSource, load_classifier
-from worker.hub import HubUnavailableError, hub_is_away
+from worker.hub import HubUnavailableError, chain_of, hub_is_away
 
 _log = structlog.get_logger(__name__)
 
@@ -42,8 +42,9 @@ def open_classifier(
             raise HubUnavailableError(
                 "The hub that holds the moderation classifier does not answer."
             ) from error
-        if isinstance(error.__cause__, OSError) and is_disk_fault(error.__cause__):
-            raise error.__cause__ from None
+        fault = next(filter(is_disk_fault, chain_of(error)), None)
+        if fault is not None:
+            raise fault from None
         if not isinstance(error, ModerationError):
             raise
         # Its words may name the operator's folder.

@@ -68,13 +68,14 @@ def hub_is_away(error: Exception) -> bool:
     For libraries that download by themselves: they hide what the hub's client raised behind errors
     of their own, whose kind tells nothing.
     """
-    for link in _chain(error):
+    for link in chain_of(error):
         if isinstance(link, _OF_THE_CLIENT) or _is_of_http_library(link):
             return _may_pass(link)
     return False
 
 
-def _chain(error: Exception) -> Iterator[Exception]:
+def chain_of(error: Exception) -> Iterator[Exception]:
+    """Give an error, what it came from, and so on down to the first cause."""
     link: BaseException | None = error
     while isinstance(link, Exception):
         yield link

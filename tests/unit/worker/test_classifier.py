@@ -21,6 +21,7 @@ from worker.hub import HubUnavailableError
 from worker.trainer import describe_failure
 
 CANARY = "/srv/canary"
+FULL_DISK = OSError(28, "No space left on device", CANARY)
 SOURCE = ClassifierSource("sequence_classifier", Path("/nowhere"), model="org/name")
 
 
@@ -92,11 +93,19 @@ def test_a_classifier_that_is_none_fails_at_once(error: Exception) -> None:
     assert "canary" not in failed.model_dump_json()
 
 
-def test_a_full_disk_stays_a_full_disk() -> None:
-    fault = OSError(28, "No space left on device", CANARY)
-
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL_DISK,
+        raised_from(ModerationError(CANARY), FULL_DISK),
+        as_transformers_says(FULL_DISK),
+        as_transformers_says(raised_from(LocalEntryNotFoundError(CANARY), FULL_DISK)),
+    ],
+    ids=["bare", "in one", "in two", "in three"],
+)
+def test_a_full_disk_stays_a_full_disk_however_deep_it_is_hidden(error: Exception) -> None:
     with pytest.raises(OSError, match="No space") as raised:
-        open_classifier(SOURCE, failing_with(raised_from(ModerationError(CANARY), fault)))
+        open_classifier(SOURCE, failing_with(error))
 
     assert describe_failure(raised.value).code == "storage_unavailable"
 
