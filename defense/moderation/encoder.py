@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertModel
@@ -52,11 +53,17 @@ class TextEncoder:
     Args:
         folder: Where configuration, tokenizer and weights lie.
         device: Where to compute, such as `cpu` or `cuda:0`.
+
+    Raises:
+        ModerationError: One of the three is missing or unreadable.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = _read_model(folder)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = _read_model(folder)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModerationError(f"the encoder in {folder} cannot be read: {error}") from error
         module: nn.Module = model
         self._model = module.eval().to(device)
         self._device = device

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -80,7 +81,7 @@ class SequenceClassifier:
                 use_safetensors=True,
                 local_files_only=local,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModerationError(
                 f"the sequence classifier {settings.source} cannot be read: {error}"
             ) from error

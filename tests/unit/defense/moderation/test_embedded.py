@@ -191,6 +191,20 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
         packaged_encoder_folder()
 
 
+@pytest.mark.parametrize("content", [None, b"half a head"], ids=["missing", "damaged"])
+@pytest.mark.parametrize("name", [encoder.WEIGHTS_FILE, "config.json"])
+def test_an_encoder_that_is_not_whole_is_refused(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(packaged_encoder_folder(), tmp_path / "encoder"))
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+
+    with pytest.raises(ModerationError, match=r"encoder in .* cannot be read"):
+        EmbeddedClassifier(resource_path("moderation"), encoder_folder=folder)
+
+
 def test_windows_of_a_long_text_are_merged_by_mean_and_maximum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

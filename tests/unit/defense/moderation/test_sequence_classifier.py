@@ -134,6 +134,14 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         _open(folder)
 
 
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    folder = _save_classifier(tmp_path, biases=[0.0, 0.0])
+    (folder / "model.safetensors").write_bytes(b"half a head")
+
+    with pytest.raises(ModerationError, match="cannot be read"):
+        _open(folder)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     folder = _save_classifier(tmp_path / "gone", biases=[0.0, 0.0])
     shutil.rmtree(folder)
