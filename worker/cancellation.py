@@ -21,7 +21,8 @@ class StopSignals:
         shutdown: Set when this process is asked to go; shared by all jobs of the process.
         self_fence_after: Without a successful heartbeat for this long, the lease counts as lost.
         deadline: The longest that one attempt may take.
-        clock: Seconds of a clock that goes on while the process is frozen.
+        clock: Seconds of a clock that goes on while the process is frozen, and that all processes
+            of the machine share.
     """
 
     def __init__(
@@ -53,9 +54,14 @@ class StopSignals:
         self._cancelled.set()
 
     @property
+    def lease_until(self) -> float:
+        """When, by the clock, the lease counts as lost if nobody confirms it again."""
+        return self._last_beat + self._self_fence_after
+
+    @property
     def lease_lost(self) -> bool:
         """Whether the lease is gone, or must be taken for gone because nobody confirmed it."""
-        return self._fenced.is_set() or self._clock() - self._last_beat > self._self_fence_after
+        return self._fenced.is_set() or self._clock() > self.lease_until
 
     @property
     def cancel_requested(self) -> bool:

@@ -1,8 +1,9 @@
 """What the supervisor and its trainer say to each other: one JSON object per line, over pipes.
 
-The supervisor sends `configure` once and then one `run_stage` at a time; the trainer answers a
-`run_stage` with any number of `event`, `progress` and `alive`, then exactly one `done` or
-`error`. Nothing here carries an address, a key or a row.
+The supervisor sends `configure` once and then one `run_stage` at a time, and says before and while
+it runs how long the lease holds (`lease_renewed`). The trainer answers a `run_stage` with any
+number of `event`, `progress` and `alive`, then exactly one `done` or `error`. Nothing here carries
+an address, a key or a row.
 """
 
 import os
@@ -37,6 +38,13 @@ class RunStage(_Message):
     stage: Stage
     workspace: str
     spec: dict[str, JsonValue]
+
+
+class LeaseRenewed(_Message):
+    """How long the trainer may work: until this time of the machine's monotonic clock."""
+
+    type: Literal["lease_renewed"] = "lease_renewed"
+    until: float
 
 
 class Ready(_Message):
@@ -88,10 +96,10 @@ class Failed(_Message):
     retryable: bool = False
 
 
-Command = Annotated[Configure | RunStage, Field(discriminator="type")]
+Command = Annotated[Configure | RunStage | LeaseRenewed, Field(discriminator="type")]
 Reply = Annotated[Ready | Alive | Event | Progress | Done | Failed, Field(discriminator="type")]
 
-COMMANDS: TypeAdapter[Configure | RunStage] = TypeAdapter(Command)
+COMMANDS: TypeAdapter[Configure | RunStage | LeaseRenewed] = TypeAdapter(Command)
 REPLIES: TypeAdapter[Ready | Alive | Event | Progress | Done | Failed] = TypeAdapter(Reply)
 
 

@@ -26,7 +26,7 @@ from worker.errors import (
     TrainerStalledError,
 )
 from worker.options import TrainerOptions
-from worker.protocol import Configure, Done, Event, Failed, Progress, RunStage
+from worker.protocol import Configure, Done, Event, Failed, LeaseRenewed, Progress, RunStage
 from worker.trainer_process import TrainerGoneError, TrainerProcess
 
 POLL_SECONDS: Final = 0.2
@@ -94,8 +94,7 @@ class TrainerSupervisor:
         """
         try:
             trainer = self._warm_trainer()
-            trainer.send(request)
-            failed = self._follow(trainer, listener, signals)
+            failed = self._follow(trainer, request, listener, signals)
         except TrainerGoneError as error:
             _log.warning("trainer_ended", exit_code=error.exit_code)
             self.stop()
@@ -139,13 +138,18 @@ class TrainerSupervisor:
     def _follow(
         self,
         trainer: TrainerProcess,
+        request: RunStage,
         listener: Callable[[Event | Progress], None],
         signals: StopSignals,
     ) -> Failed | None:
-        """Listen until the stage ends; give how, if not well."""
+        """Start the stage and listen until it ends; give how, if not well."""
+        lease_until = _tell_lease(trainer, signals)
+        trainer.send(request)
         last_word = time.monotonic()
         while True:
             signals.raise_if_stopped()
+            if signals.lease_until > lease_until:
+                lease_until = _tell_lease(trainer, signals)
             for reply in trainer.receive(POLL_SECONDS):
                 if isinstance(reply, Done):
                     return None
@@ -156,6 +160,13 @@ class TrainerSupervisor:
                 last_word = time.monotonic()
             if time.monotonic() - last_word > self._stall_seconds:
                 raise TrainerStalledError("The trainer stopped making progress.")
+
+
+def _tell_lease(trainer: TrainerProcess, signals: StopSignals) -> float:
+    """Say how long the lease holds, which is what was said."""
+    lease_until = signals.lease_until
+    trainer.send(LeaseRenewed(until=lease_until))
+    return lease_until
 
 
 def _describe_exit(exit_code: int) -> TransientError:

@@ -6,7 +6,7 @@ storage: a stage works on the files of a workspace. Torch is imported with the f
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,19 +18,17 @@ from core.job_state import JobErrorCode
 from core.log import configure_logging
 from core.settings import Settings
 from defense.errors import DefenseError, InvalidConfigError
+from worker.command_reader import CommandReader
 from worker.errors import is_out_of_memory
 from worker.options import TrainerOptions
 from worker.pipeline.context import EventKind, Level
 from worker.process_group import die_with_parent
 from worker.protocol import (
-    COMMANDS,
-    READ_SIZE,
     Alive,
     Configure,
     Done,
     Event,
     Failed,
-    LineBuffer,
     Progress,
     Ready,
     RunStage,
@@ -100,14 +98,14 @@ class Trainer:
     """
 
     def __init__(self, commands: int, replies: int) -> None:
-        self._commands = commands
+        self._reader = CommandReader(commands)
         self._reporter = PipeReporter(replies)
         self._configuration: Configure | None = None
         self._tools: TrainerTools | None = None
 
     def serve(self) -> None:
         """Answer commands until there are no more."""
-        for command in self._read_commands():
+        for command in self._reader.commands():
             if isinstance(command, Configure):
                 self._configuration = command
                 settings = Settings.model_construct(
@@ -122,7 +120,8 @@ class Trainer:
                 ):
                     # Before the answer: once it is out, another trainer may have the job.
                     _log.info("stage_started")
-                    reply = self._run_stage(command)
+                    with self._reader.lease_watched():
+                        reply = self._run_stage(command)
                     _log.info("stage_ended", outcome=reply.type)
                     self._reporter.send(reply)
 
@@ -145,12 +144,6 @@ class Trainer:
             msg = "a stage came before the configuration"
             raise RuntimeError(msg)
         return self._configuration.options
-
-    def _read_commands(self) -> Iterator[Configure | RunStage]:
-        lines = LineBuffer()
-        while data := os.read(self._commands, READ_SIZE):
-            for line in lines.feed(data):
-                yield COMMANDS.validate_json(line)
 
 
 def describe_failure(error: Exception) -> Failed:

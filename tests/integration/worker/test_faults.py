@@ -5,6 +5,7 @@ import signal
 import time
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,11 @@ def trainer_of(worker: WorkerProcess) -> int:
         pid for pid in worker.descendants() if os.getpgid(pid) == pid and pid != worker.process.pid
     ]
     return pid
+
+
+def parent_of(pid: int) -> int:
+    """Find who started a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()[1])
 
 
 def attempts(service: Service, job_id: str) -> list[int]:
@@ -127,6 +133,32 @@ def test_a_frozen_worker_that_wakes_up_beside_its_successor_stops_at_once(servic
     # What it computes until it is killed can't be written: the fence is another's.
     assert stopped_at - thawed_at < 2
     assert_attempts_wrote_in_turn(service, job_id)
+
+
+def test_a_trainer_whose_supervisor_is_frozen_goes_before_the_job_can_be_claimed(
+    service: Service,
+) -> None:
+    first = service.start_worker()
+    job_id = service.submit(epochs=ENDLESS, batch_size=1)
+    service.wait_until_training(job_id)
+    trainer = trainer_of(first)
+    supervisor = parent_of(trainer)
+
+    os.kill(supervisor, signal.SIGSTOP)
+    wait_for(lambda: not is_alive(trainer), 30, "the trainer goes on without a lease")
+    service.deaths[trainer] = time.time()
+    status = service.job(job_id).status
+    service.start_worker()
+    wait_until_attempt(service, job_id, 2)
+    service.wait_until_training(job_id)
+    os.kill(supervisor, signal.SIGCONT)
+    service.cancel(job_id)
+    service.wait_until_finished(job_id)
+
+    assert status is JobStatus.RUNNING
+    assert_attempts_wrote_in_turn(service, job_id)
+    before, after = trainers_of_job(service, job_id)
+    assert before == trainer != after
 
 
 def test_a_job_is_cancelled_while_it_trains(worked_service: Service) -> None:

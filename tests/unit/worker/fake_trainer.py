@@ -1,4 +1,4 @@
-"""A trainer that does what the job id says: speak, stall, crash or be killed."""
+"""A trainer that does what the job id says: speak, stall, crash, wait or be killed."""
 
 import argparse
 import os
@@ -6,16 +6,19 @@ import signal
 import sys
 import time
 
+from pydantic import JsonValue
+
 from worker.process_group import die_with_parent
 from worker.protocol import (
     COMMANDS,
     Alive,
-    Configure,
     Done,
     Event,
     Failed,
+    LeaseRenewed,
     LineBuffer,
     Progress,
+    RunStage,
     encode,
     write_all,
 )
@@ -28,11 +31,20 @@ def main() -> None:
     arguments = parser.parse_args()
     die_with_parent(arguments.parent)
     lines = LineBuffer()
+    leases: list[JsonValue] = []
+    waiting = False
     while data := os.read(arguments.commands, 1 << 16):
         for line in lines.feed(data):
             command = COMMANDS.validate_json(line)
-            if not isinstance(command, Configure):
-                behave(command.job_id, arguments.replies)
+            if isinstance(command, LeaseRenewed):
+                leases.append(command.until)
+                if waiting:
+                    told = Event(message="leases", data={"until": leases})
+                    write_all(arguments.replies, encode(told) + encode(Done()))
+            elif isinstance(command, RunStage):
+                waiting = command.job_id == "wait for a renewal"
+                if not waiting:
+                    behave(command.job_id, arguments.replies)
 
 
 def behave(wish: str, replies: int) -> None:

@@ -178,6 +178,23 @@ def test_a_reason_to_stop_kills_the_trainer_within_a_second(
     assert not is_alive(pid)
 
 
+def test_the_trainer_is_told_how_long_the_lease_holds_and_of_each_renewal(
+    supervisor: TrainerSupervisor,
+) -> None:
+    stop = signals()
+    first = stop.lease_until
+    renewal = threading.Timer(0.3, lambda: stop.confirm_lease(time.monotonic()))
+    renewal.start()
+    heard: list[Event | Progress] = []
+
+    supervisor.run_stage(request("wait for a renewal"), heard.append, stop)
+
+    (told,) = heard
+    assert isinstance(told, Event)
+    assert told.data == {"until": [first, stop.lease_until]}
+    assert stop.lease_until > first
+
+
 def test_a_trainer_dies_with_its_supervisor(settings: Settings) -> None:
     program = (
         "import os, sys, time; from pathlib import Path;"
