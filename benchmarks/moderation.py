@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.measurement import Metric, Metrics, seconds_metric, stopwatch, write_result
 from core.resources import resource_path
-from defense.moderation.embedded import EmbeddedClassifier
+from defense.moderation.embedded import HEAD_FILE, EmbeddedClassifier
 from defense.moderation.encoder import TextEncoder, packaged_encoder_folder
 from defense.moderation.head import (
     CONTENT_LABELS,
@@ -26,6 +26,7 @@ from defense.moderation.head import (
     HARMFUL_REQUEST,
     REFUSAL,
     ModerationHead,
+    read_head,
 )
 from defense.moderation.protocol import FLAGGED, Outcome
 from defense.moderation.train_head import OWN_ROWS, training_texts
@@ -99,7 +100,15 @@ def _exchange_outcomes() -> Metrics:
         right = sum(judgement.outcome is outcome for judgement in judged)
         return Metric("share", (round(right / len(prompts), 4),))
 
+    encoder = TextEncoder(packaged_encoder_folder())
+    head = read_head(resource_path(f"moderation/{HEAD_FILE}"), encoder.width)
+    texts = [LabelledText(prompt, {}, "evaluation") for prompt in (*harmful, *look_alikes)]
+    views = view_texts(encoder, texts)
+    labels = np.repeat([1, 0], [len(harmful), len(look_alikes)])
     return {
+        "request_auc_evaluation_prompts": _auc(
+            labels, predict(head, views)[HARMFUL_REQUEST].numpy()
+        ),
         "complied_judged_harmful": share(harmful, COMPLIANCE, Outcome.HARMFUL),
         "neutral_judged_harmful": share(harmful, NEUTRAL, Outcome.HARMFUL),
         "declined_judged_refused": share(harmful, DECLINE, Outcome.REFUSED),

@@ -36,10 +36,10 @@ class RowErrorObject(BaseModel):
 
 
 class LongestRowObject(BaseModel):
-    """The row with the most words."""
+    """The row with the most words up to its last answer."""
 
     line: int = Field(description="Line number, from 1.")
-    words: int = Field(description="A row has at least as many tokens.")
+    words: int = Field(description="The row has at least as many tokens.")
 
 
 class ValidationObject(BaseModel):

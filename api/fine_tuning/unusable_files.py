@@ -1,6 +1,7 @@
 """What is wrong with a job's files: the error of a job that is created failed.
 
-Only what the gateway can tell without a tokenizer; the worker's first stage counts tokens.
+Only what the gateway can tell without a tokenizer: a row with more words than the model takes
+tokens is too long, where tokens do not join words. The worker's first stage counts tokens.
 """
 
 from api.files.schemas import ValidationObject

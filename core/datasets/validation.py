@@ -2,14 +2,14 @@
 
 Says which line is wrong, where in the row, and what to do. Exact token lengths are the worker's to
 check, because only it has a tokenizer. What can be told without one is the row with the most words:
-tokenizers do not join words, so a row has at least as many tokens.
+with a tokenizer that does not join words, that row has at least as many tokens.
 """
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import BinaryIO, Final
 
-from core.datasets.rows import ChatRow, RowFormatError, parse_row
+from core.datasets.rows import ChatRow, Role, RowFormatError, parse_row
 
 MAX_ROWS: Final = 1_000_000
 MAX_BLANK_LINES: Final = 1_000
@@ -36,7 +36,7 @@ class RowError:
 
 @dataclass(frozen=True)
 class LongestRow:
-    """The row with the most words: its line number from 1, and how many they are."""
+    """The row with the most words up to its last answer: its line number from 1, and how many."""
 
     line: int
     words: int
@@ -132,7 +132,7 @@ class _Tally:
 
     def accept(self, line: int, row: ChatRow) -> None:
         self.usable_rows += 1
-        words = sum(len(message.content.split()) for message in row.messages)
+        words = _words_read(row)
         if self._longest is None or words > self._longest.words:
             self._longest = LongestRow(line, words)
 
@@ -145,6 +145,17 @@ class _Tally:
         return ValidationReport(
             self.rows, self.usable_rows, tuple(self._errors), self.error_count, self._longest
         )
+
+
+def _words_read(row: ChatRow) -> int:
+    """Count the words that training reads: what follows the last answer is left out of it."""
+    answers = [
+        index
+        for index, message in enumerate(row.messages)
+        if index and message.role is Role.ASSISTANT
+    ]
+    read = row.messages[: answers[-1] + 1] if answers else ()
+    return sum(len(message.content.split()) for message in read)
 
 
 def _lines(stream: BinaryIO, max_row_bytes: int) -> Iterator[_Line]:

@@ -36,6 +36,17 @@ def test_the_row_with_the_most_words_is_told() -> None:
     assert check(content).longest_row == LongestRow(line=3, words=5)
 
 
+def test_words_that_training_does_not_read_are_not_counted() -> None:
+    turns = [("assistant", "one two"), ("user", "three"), ("assistant", "four"), ("user", "five")]
+
+    def longest(count: int) -> LongestRow | None:
+        messages = [{"role": role, "content": content} for role, content in turns[:count]]
+        return check(json.dumps({"messages": messages}).encode()).longest_row
+
+    assert longest(1) == LongestRow(line=1, words=0)  # a first turn answers nothing
+    assert longest(3) == longest(4) == LongestRow(line=1, words=4)
+
+
 @pytest.mark.parametrize("ending", [b"\r\n", b"\n\n", b"\n  \n", b""])
 def test_line_endings_and_blank_lines_do_not_matter(ending: bytes) -> None:
     assert check(GOOD + ending).valid
