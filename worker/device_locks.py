@@ -4,28 +4,16 @@ Imports no torch: the pool child looks before it claims a job, so that a busy de
 neither an attempt nor a line in its history.
 """
 
-import fcntl
 import os
 from pathlib import Path
-from typing import BinaryIO
+
+from worker.file_locks import take_lock
 
 
 def lock_path(folder: Path, index: int | str) -> Path:
     """Name the lock of one of the GPUs that this process sees."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "-").replace("/", "-")
     return folder / f"cuda-{visible}-{index}.lock"
-
-
-def take_lock(path: Path) -> BinaryIO | None:
-    """Hold a lock for as long as the returned file stays open; None if another process does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        return None
-    return lock
 
 
 def is_device_held(folder: Path) -> bool:

@@ -5,8 +5,9 @@ from typing import BinaryIO, Literal
 
 import torch
 
-from worker.device_locks import lock_path, take_lock
+from worker.device_locks import lock_path
 from worker.errors import DeviceBusyError
+from worker.file_locks import take_lock
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

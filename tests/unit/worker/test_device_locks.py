@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.device_locks import is_device_held, lock_path, take_lock
+from worker.device_locks import is_device_held, lock_path
+from worker.file_locks import take_lock
 
 
 def test_a_held_device_is_seen_until_its_holder_lets_go(tmp_path: Path) -> None:
