@@ -125,23 +125,21 @@ def running_stack(
     settings = settings.model_copy(update={"home": settings.home, "port": _gateway_port(settings)})
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with EmbeddedStack(settings) as embedded:
-        if embedded.is_attached:
-            on_notice(_sharing(settings.home))
+        if embedded.attached_to is not None:
+            on_notice(_sharing(settings.home, embedded.attached_to))
         settings = embedded.apply_to(settings)
         upgrade(embedded.database_url)
         supervisor = Supervisor(
             services=services(),
             environment=child_environment(settings),
-            log_folder=log_folder(settings, is_attached=embedded.is_attached),
+            log_folder=log_folder(settings, is_attached=embedded.attached_to is not None),
             on_notice=on_notice,
             policy=policy or RestartPolicy(),
         )
         database = Database.from_settings(settings)
         try:
             supervisor.start()
-            stack = RunningStack(
-                settings=settings, supervisor=supervisor, embedded=embedded, database=database
-            )
+            stack = RunningStack(settings, supervisor, embedded, database)
             stack.wait_until_ready()
             yield stack
         finally:
@@ -176,17 +174,20 @@ def owner_pid(home: Path) -> int | None:
     """Say which process runs the embedded servers of a home; None where none does."""
     folder = home / "embedded"
     lock = OwnershipLock(folder / "lock")
-    if not folder.exists() or lock.acquire():
-        lock.release()
+    try:
+        if lock.acquire():
+            lock.release()
+            return None
+    except OSError:  # no such folder, or somebody else's
         return None
     state = StackState.read(folder / "state.json")
     return None if state is None else state.owner_pid
 
 
-def _sharing(home: Path) -> str:
+def _sharing(home: Path, owner: int) -> str:
     return (
-        f"process {owner_pid(home)} already runs in {home}: this one shares its Postgres, Redis "
-        "and jobs, and ends with it"
+        f"process {owner} already runs in {home}: this one shares its Postgres, Redis and jobs, "
+        "and ends with it"
     )
 
 

@@ -91,9 +91,9 @@ class EmbeddedStack:
         return self._lock.is_held
 
     @property
-    def is_attached(self) -> bool:
-        """Whether this process uses servers that another process runs."""
-        return self._attached_to is not None
+    def attached_to(self) -> int | None:
+        """The process that runs the servers this one uses; None if this one runs them."""
+        return self._attached_to
 
     def apply_to(self, settings: Settings) -> Settings:
         """Return a copy of the settings with both addresses filled in."""
