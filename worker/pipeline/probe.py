@@ -6,8 +6,7 @@ from typing import Final
 
 import torch
 from peft import PeftModel
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from defense.protocols import Message
@@ -26,48 +25,27 @@ class Probe:
     Attributes:
         prompts: Token ids of each.
         logits: Behind the last token of each prompt, float32 on the CPU.
-        arithmetic: What computed them, see `arithmetic_of`.
     """
 
     prompts: list[list[int]]
     logits: Tensor
-    arithmetic: dict[str, str]
 
     def write(self, path: Path) -> None:
         """Write the probe as one safetensors file."""
         tensors = {f"prompt_{index}": torch.tensor(ids) for index, ids in enumerate(self.prompts)}
-        save_file({**tensors, "logits": self.logits}, path, metadata=self.arithmetic)
+        save_file({**tensors, "logits": self.logits}, path)
 
     @classmethod
     def read(cls, path: Path) -> "Probe":
         """Read what `write` wrote."""
-        with safe_open(path, "pt") as file:
-            count = len(file.keys()) - 1
-            prompts = [file.get_tensor(f"prompt_{index}").tolist() for index in range(count)]
-            return cls(prompts, file.get_tensor("logits"), file.metadata() or {})
+        tensors = load_file(path)
+        logits = tensors.pop("logits")
+        return cls([tensors[f"prompt_{index}"].tolist() for index in range(len(tensors))], logits)
 
 
 def take_probe(model: PeftModel, prompts: list[list[int]]) -> Probe:
     """Ask a model these prompts."""
-    return Probe(prompts, last_logits(model, prompts), arithmetic_of(model))
-
-
-def arithmetic_of(model: PeftModel) -> dict[str, str]:
-    """Tell what decides how a model's logits are rounded: equal values, equal rounding."""
-    weight = next(model.parameters())  # of the base model; adapters are float32 everywhere
-    return {
-        "dtype": str(weight.dtype).removeprefix("torch."),
-        "device": weight.device.type,
-        "processor": _processor(weight.device),
-        "torch": torch.__version__,
-    }
-
-
-def _processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    capabilities = torch.cpu.get_capabilities()
-    return " ".join(sorted(name for name, value in capabilities.items() if value is True))
+    return Probe(prompts, last_logits(model, prompts))
 
 
 def probe_prompts(context: TrainerContext, loaded: LoadedModel) -> list[list[int]]:

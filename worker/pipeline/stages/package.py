@@ -1,7 +1,7 @@
 """Stage `package`: make the PEFT folder that is judged and, perhaps, handed out.
 
-Besides the folder, the stage writes the logits of the guarded model in memory on a few prompts,
-and what computed them; `verify_archive` compares them with those of the archive.
+Besides the folder, the stage writes the logits of the guarded model in memory on a few prompts;
+`verify_archive` compares them with those of the archive.
 """
 
 import shutil

@@ -1,6 +1,7 @@
 """An archive that does not compute what the guarded model computed is never let through."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from worker.pipeline.stages import package, verify_archive
 from worker.trainer_tools import TrainerContext
 from worker.workspace import Workspace
 
-STRENGTH = 1.0
+STRENGTH = 0.7
 TENSOR_LENGTH = 0.3
 
 
@@ -45,6 +46,12 @@ class Packaged:
         change(folder)
         files: dict[str, bytes | Path] = {path.name: path for path in folder.iterdir()}
         write_archive(workspace.artifact(ArtifactName.ARCHIVE), files)
+
+    def shift_logits(self, by: float) -> None:
+        """Change what `package` measured, as a worker that rounds otherwise would."""
+        path = self.context.workspace.artifact(ArtifactName.PROBE_LOGITS)
+        tensors = load_file(path)
+        save_file({**tensors, "logits": tensors["logits"] + by}, path)
 
     def check(self) -> dict[str, Any]:
         """Run the stage and read what it found."""
@@ -130,16 +137,30 @@ def cut_tensor(folder: Path) -> None:
     save_file({**tensors, name: tensors[name][:1].contiguous()}, folder / WEIGHTS_NAME)
 
 
-def add_perturbation(folder: Path, strength: float) -> None:
-    perturbation = random_tensors(2)
+def add_perturbation(folder: Path, share: float) -> None:
+    """Make the perturbation too strong by this share of its strength."""
+    perturbation, strength = random_tensors(2), share * STRENGTH
     tensors = load_file(folder / WEIGHTS_NAME)
     moved = {name: tensor + strength * perturbation[name] for name, tensor in tensors.items()}
     save_file(moved, folder / WEIGHTS_NAME)
 
 
+def set_not_a_number(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS_NAME)
+    name = min(tensors)
+    save_file({**tensors, name: torch.full_like(tensors[name], math.nan)}, folder / WEIGHTS_NAME)
+
+
 def truncate(folder: Path) -> None:
     path = folder / WEIGHTS_NAME
     path.write_bytes(path.read_bytes()[:100])
+
+
+OTHER_ADAPTERS = [
+    pytest.param(lambda folder: add_perturbation(folder, 0.1), id="too strong"),
+    pytest.param(lambda folder: add_perturbation(folder, -0.1), id="too weak"),
+    pytest.param(set_not_a_number, id="not a number"),
+]
 
 
 def test_an_untouched_archive_computes_exactly_what_the_model_in_memory_did(
@@ -159,11 +180,11 @@ def test_a_sound_archive_passes_on_a_worker_of_another_precision(moved: Packaged
     assert found["reference"] == "computed again"
 
 
-@pytest.mark.parametrize("strength", [0.1, -0.1])
+@pytest.mark.parametrize("change", OTHER_ADAPTERS)
 def test_another_adapter_fails_the_job_on_a_worker_of_another_precision(
-    moved: Packaged, strength: float
+    moved: Packaged, change: Callable[[Path], object]
 ) -> None:
-    moved.tamper(lambda folder: add_perturbation(folder, strength))
+    moved.tamper(change)
 
     with pytest.raises(JobFailedError) as raised:
         moved.check()
@@ -171,11 +192,38 @@ def test_another_adapter_fails_the_job_on_a_worker_of_another_precision(
     assert raised.value.code == JobErrorCode.ARCHIVE_MISMATCH
 
 
-def test_a_probe_that_does_not_say_what_computed_it_is_taken_again(packaged: Packaged) -> None:
-    path = packaged.context.workspace.artifact(ArtifactName.PROBE_LOGITS)
-    save_file(load_file(path), path)
+@pytest.mark.parametrize("shift", [1e-2, -1e-2, math.inf, math.nan])
+def test_the_model_is_computed_again_if_the_packaged_logits_differ(
+    packaged: Packaged, shift: float
+) -> None:
+    packaged.shift_logits(shift)
 
-    assert packaged.check()["reference"] == "computed again"
+    found = packaged.check()
+
+    assert found["largest_logit_difference"] == 0
+    assert found["reference"] == "computed again"
+
+
+def test_logits_within_the_limit_are_not_computed_again(packaged: Packaged) -> None:
+    packaged.shift_logits(1e-4)
+
+    found = packaged.check()
+
+    assert found["reference"] == "packaged"
+    assert 0 < found["largest_logit_difference"] < found["limit"]
+
+
+@pytest.mark.parametrize("change", OTHER_ADAPTERS)
+def test_another_adapter_fails_the_job_though_the_packaged_logits_say_nothing(
+    packaged: Packaged, change: Callable[[Path], object]
+) -> None:
+    packaged.shift_logits(math.nan)
+    packaged.tamper(change)
+
+    with pytest.raises(JobFailedError) as raised:
+        packaged.check()
+
+    assert raised.value.code == JobErrorCode.ARCHIVE_MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -189,8 +237,7 @@ def test_a_probe_that_does_not_say_what_computed_it_is_taken_again(packaged: Pac
         pytest.param(lambda folder: drop_tensor(folder, "lora_A"), id="no A"),
         pytest.param(lambda folder: drop_tensor(folder, "lora_B"), id="no B"),
         pytest.param(cut_tensor, id="smaller tensor"),
-        pytest.param(lambda folder: add_perturbation(folder, 0.1), id="too strong"),
-        pytest.param(lambda folder: add_perturbation(folder, -0.1), id="too weak"),
+        *OTHER_ADAPTERS,
         pytest.param(truncate, id="half a file"),
         pytest.param(lambda folder: (folder / CONFIG_NAME).write_text("{"), id="no config"),
         pytest.param(lambda folder: (folder / WEIGHTS_NAME).unlink(), id="no weights"),
