@@ -11,6 +11,7 @@ A job that this database does not know is left alone: the address may be the wro
 import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -80,14 +81,15 @@ class Leftovers:
             if job is None:
                 continue
             finished = job.status in TERMINAL
-            dead = [
-                path for path in folder.iterdir() if finished or _is_older(path.name, job.fence)
-            ]
-            for path in dead:
-                shutil.rmtree(path, ignore_errors=True)
-            if not any(folder.iterdir()):
-                shutil.rmtree(folder, ignore_errors=True)
-            count += bool(dead)
+            with suppress(FileNotFoundError):  # another process removes it at the same time
+                dead = [
+                    path for path in folder.iterdir() if finished or _is_older(path.name, job.fence)
+                ]
+                for path in dead:
+                    shutil.rmtree(path, ignore_errors=True)
+                if not any(folder.iterdir()):
+                    shutil.rmtree(folder, ignore_errors=True)
+                count += bool(dead)
         return count
 
     def _remove_finished(self, job_id: str) -> None:

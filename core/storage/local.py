@@ -154,8 +154,8 @@ class LocalStorage:
     def delete(self, key: str) -> None:
         """Remove an object; removing none is no error."""
         path = self._path(key)
-        if path.exists():
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process may remove the folder, too
+            path.unlink()
             _flush_folder(path.parent)
 
     def list_keys(self, prefix: str) -> list[str]:
@@ -171,9 +171,10 @@ class LocalStorage:
         folder = self._path(prefix)
         if folder.is_symlink():
             raise StorageError("A folder of the storage is a symbolic link.")
-        if folder.is_dir():
-            shutil.rmtree(folder)
-            _flush_folder(folder.parent)
+        while folder.is_dir():
+            with suppress(FileNotFoundError):  # another process removes it at the same time
+                shutil.rmtree(folder)
+                _flush_folder(folder.parent)
 
     def copy(self, source: str, destination: str) -> StoredObject:
         """Copy an object inside the storage."""

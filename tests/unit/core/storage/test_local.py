@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -245,6 +246,24 @@ def test_the_objects_below_a_folder_can_be_listed_and_removed_together(
     assert before == ["staging/j1/1/a", "staging/j1/2/b", "staging/j2/1/c"]
     assert storage.list_keys("staging/j1") == []
     assert files_in(root) == ["staging/j2/1/c"]
+
+
+def test_two_processes_may_remove_a_folder_at_once(
+    storage: ArtifactStorage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put_bytes(staging_key("j1", 1, "a"), ROWS)
+    remove = shutil.rmtree
+
+    def remove_second(folder: Path) -> None:
+        remove(folder)  # the other process
+        remove(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_second)
+
+    storage.delete_prefix("staging/j1")
+    storage.delete("staging/j1/1/a")
+
+    assert files_in(root) == []
 
 
 @pytest.mark.parametrize("prefix", ["staging", "", ".", "staging/..", "staging/", "other/j1"])
