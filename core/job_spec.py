@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from core.errors import InvalidRequestError, RequestErrorCode
 from core.model_registry import ModelEntry, ModuleName
+from core.screening import DEFAULT_SCREENING, Screening
 from defense.catalog import DEFAULT_DEFENSE, JobDefense, parse_defense
 
 MAX_SEED: Final = 2**31 - 1
@@ -96,6 +97,7 @@ class JobSpec(BaseModel):
     method: Literal["supervised"] = "supervised"
     hyperparameters: Hyperparameters
     defense: dict[str, JsonValue]
+    screening: Screening = DEFAULT_SCREENING
     seed: int = Field(ge=0, le=MAX_SEED)
 
     def defense_config(self) -> JobDefense:

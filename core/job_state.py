@@ -24,6 +24,7 @@ class JobErrorCode(StrEnum):
 
     INVALID_TRAINING_FILE = "invalid_training_file"
     INVALID_VALIDATION_FILE = "invalid_validation_file"
+    DATASET_POLICY_VIOLATION = "dataset_policy_violation"
     MODEL_POLICY_VIOLATION = "model_policy_violation"
     NUMERICAL_DIVERGENCE = "numerical_divergence"
     OUT_OF_MEMORY = "out_of_memory"

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.screening import ScreeningPolicy
+
 MEBIBYTE = 1024 * 1024
 
 
@@ -134,6 +136,12 @@ class Settings(BaseSettings):
     over_refusal_prompts: str = Field(
         default="resource:rows/over_refusal.jsonl",
         description="Harmless prompts that sound harmful.",
+    )
+
+    screening_policy: ScreeningPolicy = Field(
+        default=ScreeningPolicy.WARN,
+        description="What becomes of flagged rows of a job that does not say: `block`, "
+        "`quarantine`, `warn` or `off`.",
     )
 
     harmful_rate_limit: Rate = Field(

@@ -36,6 +36,7 @@ from core.repositories.files import FileRepository
 from core.repositories.job_events import JobEventRepository
 from core.repositories.job_queue import JobQueueRepository
 from core.repositories.jobs import JobRepository, NewJob
+from core.screening import Screening
 from core.settings import Settings
 from core.strict_json import join_path
 from defense.catalog import DEFENSES
@@ -129,6 +130,8 @@ class JobCreator:
             model=entry.id,
             hyperparameters=self._hyperparameters(request, entry, training_file),
             defense=_defense(request),
+            screening=_supervised(request).screening
+            or Screening(policy=self.settings.screening_policy),
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
         )
 

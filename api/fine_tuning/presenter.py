@@ -35,7 +35,9 @@ def show_job(job: Job, queue_position: int | None) -> FineTuningJob:
         hyperparameters=spec.hyperparameters,
         method=MethodObject(
             supervised=SupervisedMethodObject(
-                hyperparameters=spec.hyperparameters, defense=spec.defense
+                hyperparameters=spec.hyperparameters,
+                defense=spec.defense,
+                screening=spec.screening,
             )
         ),
         seed=job.seed,

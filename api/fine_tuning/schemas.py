@@ -12,6 +12,7 @@ from api.pagination import ListedObject
 from core.job_spec import MAX_SEED, Hyperparameters, RequestedHyperparameters
 from core.job_state import JobStatus
 from core.models import EventLevel, EventType
+from core.screening import Screening
 
 _MAX_METADATA_PAIRS: Final = 16
 
@@ -46,6 +47,9 @@ class SupervisedMethodRequest(_Request):
         description="`type` names a defense of `GET /v1/defenses`, which lists its options too. "
         "Without one, `panacea` with its defaults.",
         examples=[{"type": "panacea"}],
+    )
+    screening: Screening | None = Field(
+        default=None, description="What becomes of rows that moderation flags, before training."
     )
 
 
@@ -101,6 +105,7 @@ class SupervisedMethodObject(BaseModel):
 
     hyperparameters: Hyperparameters
     defense: dict[str, Any]
+    screening: Screening
 
 
 class MethodObject(BaseModel):

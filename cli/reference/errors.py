@@ -57,6 +57,10 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
         "The same, for the validation file.",
         "As above.",
     ),
+    JobErrorCode.DATASET_POLICY_VIOLATION: (
+        "The moderation classifier flagged rows, and the job's screening policy forbids them.",
+        "The `moderation_checks` event lists the lines; remove them or change `screening.policy`.",
+    ),
     JobErrorCode.MODEL_POLICY_VIOLATION: (
         "The gate blocked the adapter; its report says which limit it missed and by how much.",
         "Read the report in `result_files`; clean the rows or raise the defense's strength.",

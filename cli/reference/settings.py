@@ -3,6 +3,7 @@
 import types
 import typing
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,6 +49,8 @@ def _type_name(annotation: object) -> str:
     arguments = typing.get_args(annotation)
     if origin is Annotated:
         return _type_name(arguments[0])
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " or ".join(f"`{member.value}`" for member in annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in {types.UnionType, typing.Union}:

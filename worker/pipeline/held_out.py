@@ -6,7 +6,6 @@ model is meant to do worse on them.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from core.stages import ArtifactName
@@ -18,19 +17,6 @@ MOST_HELD_OUT: Final = 50
 FEWEST_ROWS: Final = 20  # with fewer, every row is needed for training
 
 
-@dataclass(frozen=True)
-class HeldOutRows:
-    """The rows to judge by.
-
-    Attributes:
-        rows: The rows themselves.
-        training_lines: Lines of the training file that were taken for it.
-    """
-
-    rows: tuple[UserRow, ...]
-    training_lines: frozenset[int]
-
-
 def choose_held_out(lines: Sequence[int], flagged: Collection[int]) -> list[int]:
     """Choose lines of the training file to hold out: evenly spread, none of them flagged."""
     if len(lines) < FEWEST_ROWS:
@@ -40,24 +26,29 @@ def choose_held_out(lines: Sequence[int], flagged: Collection[int]) -> list[int]
     return [clean[index * len(clean) // count] for index in range(count)]
 
 
+def read_learned_rows(workspace: Workspace) -> list[UserRow]:
+    """Collect the rows to train on: neither held out nor dropped by the screening policy."""
+    screening = workspace.read_json(ArtifactName.SCREENING)
+    left_out = frozenset(screening["held_out_lines"]) | frozenset(screening["dropped_lines"])
+    return [
+        row
+        for row in read_user_rows(workspace, ArtifactName.TRAINING_ROWS)
+        if row.line not in left_out
+    ]
+
+
 def read_clean_training_rows(workspace: Workspace) -> list[UserRow]:
-    """Collect the training rows that neither are held out nor were flagged.
+    """Collect the rows to train on that were not flagged.
 
     If nothing else is left, the flagged ones are taken: a defense needs some rows of the task.
     """
-    screening = workspace.read_json(ArtifactName.SCREENING)
-    taken = frozenset(screening["held_out_lines"])
-    flagged = frozenset(screening["training"]["flagged_lines"])
-    learned = [
-        row
-        for row in read_user_rows(workspace, ArtifactName.TRAINING_ROWS)
-        if row.line not in taken
-    ]
+    flagged = frozenset(workspace.read_json(ArtifactName.SCREENING)["training"]["flagged_lines"])
+    learned = read_learned_rows(workspace)
     return [row for row in learned if row.line not in flagged] or learned
 
 
-def read_held_out(workspace: Workspace) -> HeldOutRows:
-    """Collect the held-out rows that `screen_dataset` chose."""
+def read_held_out(workspace: Workspace) -> list[UserRow]:
+    """Collect the rows to judge by, those that `screen_dataset` chose or the validation file's."""
     screening = workspace.read_json(ArtifactName.SCREENING)
     taken = frozenset(screening["held_out_lines"])
     flagged = frozenset(screening["validation"]["flagged_lines"])
@@ -72,4 +63,4 @@ def read_held_out(workspace: Workspace) -> HeldOutRows:
             for row in read_user_rows(workspace, ArtifactName.TRAINING_ROWS)
             if row.line in taken
         ]
-    return HeldOutRows(tuple(rows), taken)
+    return rows

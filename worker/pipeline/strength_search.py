@@ -98,7 +98,7 @@ class StrengthSearch:
 
 def _task_rows(context: TrainerContext) -> list[EncodedRow]:
     """Take held-out rows; without any, clean rows of the training file: they must not get worse."""
-    rows = list(read_held_out(context.workspace).rows)
+    rows = read_held_out(context.workspace)
     if not rows:
         rows = read_clean_training_rows(context.workspace)
     usable = [row.encoded for row in rows if row.encoded.supervised_tokens]

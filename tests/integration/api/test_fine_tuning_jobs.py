@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from api.main import create_app
 from core.model_registry import ModelRegistry
+from core.screening import ScreeningPolicy
 from core.settings import Settings
 from tests.integration.api.builders import (
     BAD_ROWS,
@@ -48,6 +50,46 @@ def test_a_created_job_waits_under_panacea(gateway: Gateway, acme: TestClient) -
     assert job["queue"] == {"position": 1}
     assert acme.get(f"{JOBS}/{job['id']}").json() == job
     assert gateway.count("outbox") == 1
+
+
+@pytest.mark.parametrize("policy", ["block", "quarantine", "warn", "off"])
+def test_a_job_says_what_becomes_of_flagged_rows(acme: TestClient, policy: str) -> None:
+    job = create_job(acme, **supervised(screening={"policy": policy}))
+
+    assert job["method"]["supervised"]["screening"] == {"policy": policy}
+
+
+def test_a_job_that_does_not_say_is_screened_as_the_operator_says(
+    gateway: Gateway, acme: TestClient
+) -> None:
+    stricter = gateway.settings.model_copy(update={"screening_policy": ScreeningPolicy.BLOCK})
+
+    usual = create_job(acme)
+    with TestClient(create_app(stricter), headers=dict(acme.headers)) as client:
+        strict = create_job(client)
+
+    assert usual["method"]["supervised"]["screening"] == {"policy": "warn"}
+    assert strict["method"]["supervised"]["screening"] == {"policy": "block"}
+
+
+@pytest.mark.parametrize(
+    ("screening", "param"),
+    [
+        ({"policy": "ignore"}, "policy"),
+        ({}, "policy"),
+        ({"policy": "warn", "treshold": 1}, "treshold"),
+    ],
+)
+def test_a_wrong_screening_is_refused_with_its_place(
+    gateway: Gateway, acme: TestClient, screening: dict[str, Any], param: str
+) -> None:
+    body = job_body(upload_id(acme), **supervised(screening=screening))
+
+    response = acme.post(JOBS, json=body)
+
+    assert response.status_code == 400
+    assert error_of(response)["param"] == f"method.supervised.screening.{param}"
+    assert gateway.count("outbox") == 0
 
 
 def test_all_that_was_asked_for_is_echoed(acme: TestClient) -> None:

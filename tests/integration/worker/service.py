@@ -26,6 +26,7 @@ from core.repositories.files import FileRepository
 from core.repositories.job_events import JobEventRepository
 from core.repositories.job_leases import JobLeaseRepository
 from core.repositories.jobs import JobRepository, NewJob
+from core.screening import Screening, ScreeningPolicy
 from core.settings import Settings
 from core.storage.local import LocalStorage
 from core.storage.protocol import WORKER_PREFIXES, upload_key
@@ -108,6 +109,7 @@ class Service:
         rows: Sequence[tuple[str, str]] = ROWS,
         *,
         defense: dict[str, Any] | None = None,
+        screening: ScreeningPolicy = ScreeningPolicy.WARN,
         epochs: int = 1,
         batch_size: int = 4,
         wake: bool = True,
@@ -125,6 +127,7 @@ class Service:
                 max_sequence_tokens=256,
             ),
             defense=resolve_defense(defense or {"type": "none"}),
+            screening=Screening(policy=screening),
             seed=1,
         )
         file_id = new_id("file")

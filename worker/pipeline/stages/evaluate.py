@@ -119,7 +119,7 @@ class _Examination:
 def _paper(context: TrainerContext) -> Paper:
     options = context.tools.options
     count = options.evaluation_prompt_count
-    held_out = task_questions([row.row for row in read_held_out(context.workspace).rows])
+    held_out = task_questions([row.row for row in read_held_out(context.workspace)])
     return Paper(
         safety=spread(read_rows(options.safety_evaluation_prompts, with_response=False), count),
         over_refusal=spread(read_rows(options.over_refusal_prompts, with_response=False), count),

@@ -21,8 +21,7 @@ from worker.pipeline.adapted_model import adapted_model, aligned_adapter, lora_s
 from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.context import Reporter
 from worker.pipeline.defender_rows import prepare_method
-from worker.pipeline.encoded_rows import read_user_rows
-from worker.pipeline.held_out import read_held_out
+from worker.pipeline.held_out import read_held_out, read_learned_rows
 from worker.trainer_tools import TrainerContext
 
 NAME: Final = Stage.FINE_TUNE
@@ -60,11 +59,7 @@ def run(context: TrainerContext) -> None:
     """Train, and write what came of it."""
     loaded = recorded_base_model(context)
     held_out = read_held_out(context.workspace)
-    rows = [
-        row.encoded
-        for row in read_user_rows(context.workspace, ArtifactName.TRAINING_ROWS)
-        if row.line not in held_out.training_lines
-    ]
+    rows = [row.encoded for row in read_learned_rows(context.workspace)]
     method = prepare_method(context)
     listener = StepListener(context.reporter)
     started = time.monotonic()
@@ -78,9 +73,9 @@ def run(context: TrainerContext) -> None:
             model, loaded.pad_token_id, rows, _plan(context), method.guard(), listener
         )
         valid_loss = None
-        if held_out.rows:
+        if held_out:
             loss = AdapterLoss(model, loaded.pad_token_id)
-            valid_loss = loss.mean_loss([row.encoded for row in held_out.rows])
+            valid_loss = loss.mean_loss([row.encoded for row in held_out])
         tensors = adapter_state(model)
     workspace = context.workspace
     write_tensors(workspace.output(ArtifactName.TRAINED_ADAPTER), tensors)

@@ -76,6 +76,8 @@ def _report(
             "rows": screening["training"]["rows"],
             "flagged_rows": len(screening["training"]["flagged_lines"]),
             "categories": screening["training"]["categories"],
+            "flagged": screening["training"]["flagged"],
+            "dropped_rows": len(screening["dropped_lines"]),
             "policy": screening["policy"],
         },
         "training": workspace.read_json(ArtifactName.TRAINING),

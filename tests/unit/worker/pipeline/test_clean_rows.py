@@ -1,5 +1,6 @@
 """Which of the user's rows are judged by, and which are protected."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from core.stages import ArtifactName
 from defense.protocols import EncodedRow, Message, Row
 from worker.pipeline.encoded_rows import UserRow, write_user_rows
-from worker.pipeline.held_out import read_clean_training_rows, read_held_out
+from worker.pipeline.held_out import read_clean_training_rows, read_held_out, read_learned_rows
 from worker.workspace import Workspace
 
 
@@ -25,11 +26,14 @@ def user_row(line: int) -> UserRow:
     return UserRow(line, Row(messages), EncodedRow((1, 2), (-100, 2)))
 
 
-def screen(workspace: Workspace, flagged: list[int], held_out: list[int]) -> None:
+def screen(
+    workspace: Workspace, flagged: list[int], held_out: list[int], dropped: Sequence[int] = ()
+) -> None:
     screening = {
         "training": {"flagged_lines": flagged},
         "validation": {"flagged_lines": []},
         "held_out_lines": held_out,
+        "dropped_lines": dropped,
     }
     workspace.write_json(ArtifactName.SCREENING, screening)
     workspace.output(ArtifactName.SCREENING).rename(workspace.artifact(ArtifactName.SCREENING))
@@ -39,10 +43,25 @@ def test_clean_rows_are_neither_held_out_nor_flagged(workspace: Workspace) -> No
     screen(workspace, flagged=[3, 4], held_out=[2])
 
     clean = [row.line for row in read_clean_training_rows(workspace)]
-    held_out = [row.line for row in read_held_out(workspace).rows]
+    held_out = [row.line for row in read_held_out(workspace)]
 
     assert clean == [1, 5, 6]
     assert held_out == [2]
+
+
+def test_what_screening_dropped_is_not_learned(workspace: Workspace) -> None:
+    screen(workspace, flagged=[3, 4], held_out=[2], dropped=[3, 4])
+
+    learned = [row.line for row in read_learned_rows(workspace)]
+
+    assert learned == [1, 5, 6]
+    assert [row.line for row in read_clean_training_rows(workspace)] == learned
+
+
+def test_flagged_rows_that_were_not_dropped_are_learned(workspace: Workspace) -> None:
+    screen(workspace, flagged=[3, 4], held_out=[2])
+
+    assert [row.line for row in read_learned_rows(workspace)] == [1, 3, 4, 5, 6]
 
 
 def test_if_every_row_is_flagged_some_are_taken_all_the_same(workspace: Workspace) -> None:

@@ -1,0 +1,183 @@
+"""What screening finds, tells and forbids, with a classifier that flags the word "harm"."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from core.errors import JobFailedError
+from core.job_state import JobErrorCode
+from core.screening import Screening, ScreeningPolicy
+from core.stages import ArtifactName
+from defense.moderation.protocol import Judgement, Outcome
+from defense.protocols import EncodedRow, Exchange, Message, Row
+from tests.unit.worker.pipeline.builders import tiny_spec
+from worker.pipeline.encoded_rows import UserRow, write_user_rows
+from worker.pipeline.stages import screen_dataset
+from worker.trainer_tools import TrainerContext
+from worker.workspace import Workspace
+
+GOOD, BAD = "help", "harm"
+
+
+class FakeClassifier:
+    """Flags answers that are `BAD`, in one category of two."""
+
+    name = "fake"
+    version = "1"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+        self.asked += len(exchanges)
+        return [self._judge(exchange.answer == BAD) for exchange in exchanges]
+
+    def _judge(self, bad: bool) -> Judgement:  # noqa: FBT001
+        return Judgement(
+            outcome=Outcome.HARMFUL if bad else Outcome.SAFE,
+            harmful_score=0.91234 if bad else 0.1,
+            refusal_score=0.0,
+            coherent=True,
+            category_scores={"flagged": 0.9, "violence": 0.8, "self_harm": 0.2},
+        )
+
+
+def make_context(
+    folder: Path,
+    policy: ScreeningPolicy,
+    training: Sequence[str],
+    validation: Sequence[str] = (),
+) -> TrainerContext:
+    workspace = Workspace.create(folder, "ftjob-1", 1)
+    for name, answers in (
+        (ArtifactName.TRAINING_ROWS, training),
+        (ArtifactName.VALIDATION_ROWS, validation),
+    ):
+        rows = [user_row(line, answer) for line, answer in enumerate(answers, 1)]
+        write_user_rows(workspace.artifact(name), rows)
+    spec = tiny_spec().model_copy(update={"screening": Screening(policy=policy)})
+    tools = SimpleNamespace(classifier=FakeClassifier())
+    return TrainerContext("ftjob-1", spec, workspace, Mock(), tools, Mock())  # type: ignore[arg-type]
+
+
+def user_row(line: int, answer: str) -> UserRow:
+    messages = (Message("user", "what"), Message("assistant", answer))
+    return UserRow(line, Row(messages), EncodedRow((1, 2), (-100, 2)))
+
+
+def screened(context: TrainerContext) -> dict[str, Any]:
+    screen_dataset.run(context)
+    found: dict[str, Any] = json.loads(
+        context.workspace.output(ArtifactName.SCREENING).read_text(encoding="utf-8")
+    )
+    return found
+
+
+def told(context: TrainerContext) -> dict[str, Any]:
+    event = context.reporter.event
+    assert isinstance(event, Mock)
+    assert event.call_args.kwargs["event_type"] == "moderation_checks"
+    return {"message": event.call_args.args[0], **event.call_args.kwargs}
+
+
+def test_a_warning_names_rows_scores_and_categories_and_drops_nothing(tmp_path: Path) -> None:
+    context = make_context(tmp_path, ScreeningPolicy.WARN, [GOOD, BAD, GOOD])
+
+    found = screened(context)
+
+    assert found["training"]["flagged_lines"] == [2]
+    assert found["dropped_lines"] == []
+    event = told(context)
+    assert event["level"] == "warn"
+    assert event["message"].startswith("Moderation flagged 1 of 3 training rows. They stay")
+    assert event["data"]["flagged"] == [
+        {
+            "file": "training_file",
+            "line": 2,
+            "harmful_score": 0.9123,
+            "categories": {"violence": 0.8},
+        }
+    ]
+    assert event["data"]["categories"] == {"violence": 1}
+    assert event["data"]["outcomes"] == {"safe": 2, "harmful": 1}
+
+
+def test_quarantine_drops_the_flagged_rows(tmp_path: Path) -> None:
+    context = make_context(tmp_path, ScreeningPolicy.QUARANTINE, [BAD, GOOD, BAD])
+
+    found = screened(context)
+
+    assert found["dropped_lines"] == [1, 3]
+    assert told(context)["data"]["dropped_rows"] == 2
+    assert "left out" in told(context)["message"]
+
+
+def test_no_dropped_row_is_held_out(tmp_path: Path) -> None:
+    answers = [BAD if line % 2 else GOOD for line in range(40)]
+
+    found = screened(make_context(tmp_path, ScreeningPolicy.QUARANTINE, answers))
+
+    assert found["held_out_lines"]
+    assert not set(found["held_out_lines"]) & set(found["dropped_lines"])
+
+
+def test_quarantine_that_leaves_nothing_fails_the_job(tmp_path: Path) -> None:
+    context = make_context(tmp_path, ScreeningPolicy.QUARANTINE, [BAD, BAD])
+
+    with pytest.raises(JobFailedError, match="nothing is left") as failed:
+        screen_dataset.run(context)
+
+    assert failed.value.code == JobErrorCode.DATASET_POLICY_VIOLATION
+
+
+@pytest.mark.parametrize("param", ["training_file", "validation_file"])
+def test_block_fails_the_job_with_the_file_and_its_lines(tmp_path: Path, param: str) -> None:
+    files = {"training_file": [GOOD], "validation_file": [GOOD]} | {param: [GOOD] + [BAD] * 11}
+    context = make_context(tmp_path, ScreeningPolicy.BLOCK, *files.values())
+
+    with pytest.raises(JobFailedError) as failed:
+        screen_dataset.run(context)
+
+    assert failed.value.code == JobErrorCode.DATASET_POLICY_VIOLATION
+    assert failed.value.param == param
+    assert failed.value.message == (
+        "Moderation flagged 11 of 12 rows (lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …). "
+        "The job's screening policy is to block."
+    )
+    # The owner is told which rows before the job ends.
+    assert len(told(context)["data"]["flagged"]) == 11
+    assert {row["file"] for row in told(context)["data"]["flagged"]} == {param}
+
+
+def test_block_lets_clean_rows_pass(tmp_path: Path) -> None:
+    context = make_context(tmp_path, ScreeningPolicy.BLOCK, [GOOD, GOOD])
+
+    assert screened(context)["training"]["flagged_lines"] == []
+    assert told(context)["level"] == "info"
+    assert told(context)["message"] == "Moderation flagged 0 of 2 training rows."
+
+
+def test_off_asks_no_classifier(tmp_path: Path) -> None:
+    context = make_context(tmp_path, ScreeningPolicy.OFF, [GOOD, BAD])
+
+    found = screened(context)
+
+    assert found["classifier"] is None
+    assert found["training"]["flagged_lines"] == found["dropped_lines"] == []
+    assert context.tools.classifier.asked == 0  # type: ignore[attr-defined]
+    assert "off" in told(context)["message"]
+
+
+def test_the_event_lists_no_more_rows_than_a_page_can_show(tmp_path: Path) -> None:
+    count = screen_dataset.LISTED_ROWS + 5
+    context = make_context(tmp_path, ScreeningPolicy.WARN, [BAD] * count)
+
+    found = screened(context)
+
+    assert len(told(context)["data"]["flagged"]) == screen_dataset.LISTED_ROWS
+    assert told(context)["data"]["flagged_rows"] == len(found["training"]["flagged"]) == count
