@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from core.errors import InvalidRequestError, RequestErrorCode
-from core.model_registry import ModelEntry, ModuleName
+from core.model_registry import AlignedAdapter, ModelEntry, ModuleName
 from core.screening import DEFAULT_SCREENING, Screening
 from defense.catalog import DEFAULT_DEFENSE, JobDefense, parse_defense
 
@@ -60,13 +60,13 @@ class RequestedHyperparameters(BaseModel):
         "The learning rate itself; excludes `learning_rate_multiplier`."
     )
     lora_rank: Annotated[_Rank | None, _Auto] = _auto(
-        "Rank of the adapter; at least that of the model's aligned adapter."
+        "Rank of the adapter; at least that of the adapter the job continues."
     )
     lora_alpha: Annotated[_Alpha | None, _Auto] = _auto(
         "Scale of the adapter; alpha / rank multiplies its output."
     )
     target_modules: Annotated[_Targets | None, _Auto] = _auto(
-        "Linear layers to adapt; at least those of the model's aligned adapter."
+        "Linear layers to adapt; at least those of the adapter the job continues."
     )
     max_steps: Annotated[_Steps | None, _Auto] = _auto("Stop after so many optimizer steps.")
 
@@ -87,13 +87,28 @@ class Hyperparameters(BaseModel):
     max_sequence_tokens: int
 
 
+class ParentModel(BaseModel):
+    """A tuned model of the project that a job continues. `sha256` is that of its archive."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    job_id: str
+    file_id: str
+    sha256: str
+
+
 class JobSpec(BaseModel):
-    """Everything that decides what a job computes, besides its files."""
+    """Everything that decides what a job computes, besides its files.
+
+    `model` is the base model; `parent` is the tuned model on it that the job continues, if any.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     model: str
+    parent: ParentModel | None = None
     method: Literal["supervised"] = "supervised"
     hyperparameters: Hyperparameters
     defense: dict[str, JsonValue]
@@ -113,6 +128,17 @@ def resolve_defense(requested: dict[str, Any] | None) -> dict[str, JsonValue]:
     """
     config = parse_defense({"type": DEFAULT_DEFENSE} if requested is None else requested)
     return config.model_dump(mode="json")
+
+
+def continued_entry(entry: ModelEntry, parent: Hyperparameters) -> ModelEntry:
+    """Describe a base model to a job that continues a tuned model on it.
+
+    The tuned model's adapter stands in the aligned one's place, and its shape is the default.
+    """
+    shape = {"rank": parent.lora_rank, "target_modules": parent.target_modules}
+    aligned = AlignedAdapter(source=entry.source, **shape)
+    lora = entry.lora.model_copy(update={**shape, "alpha": parent.lora_alpha})
+    return entry.model_copy(update={"lora": lora, "aligned_adapter": aligned})
 
 
 def resolve_hyperparameters(
@@ -162,8 +188,8 @@ def _rank(requested: RequestedHyperparameters, entry: ModelEntry) -> int:
     aligned = entry.aligned_adapter
     if aligned is not None and rank < aligned.rank:
         raise InvalidRequestError(
-            f"lora_rank must be at least {aligned.rank}, the rank of the aligned adapter that jobs "
-            "on this model continue.",
+            f"lora_rank must be at least {aligned.rank}, the rank of the adapter that the job "
+            "continues.",
             param="lora_rank",
             code=RequestErrorCode.INVALID_HYPERPARAMETERS,
         )
@@ -184,8 +210,8 @@ def _target_modules(requested: RequestedHyperparameters, entry: ModelEntry) -> t
         )
     if not needed <= wanted:
         raise InvalidRequestError(
-            "target_modules must hold those of the aligned adapter that jobs on this model "
-            f"continue: {', '.join(name for name in available if name in needed)}.",
+            "target_modules must hold those of the adapter that the job continues: "
+            f"{', '.join(name for name in available if name in needed)}.",
             param="target_modules",
             code=RequestErrorCode.INVALID_HYPERPARAMETERS,
         )

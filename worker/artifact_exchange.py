@@ -5,6 +5,8 @@ points the job at them. Fetching copies the published bytes back and compares th
 published one; so whatever a stage reads is what storage holds.
 """
 
+from pathlib import Path
+
 import structlog
 
 from core.errors import ObjectNotFoundError, TunewardError
@@ -88,6 +90,14 @@ class ArtifactExchange:
         """Bring one of the user's files into the workspace."""
         workspace = self._workspace
         path = workspace.validation_file if validation else workspace.training_file
+        self._fetch_file(file, path, file.sha256)
+
+    def fetch_parent(self, file: File, sha256: str) -> None:
+        """Bring the archive of the tuned model that the job continues, as it was when created."""
+        self._fetch_file(file, self._workspace.parent_archive, sha256)
+
+    def _fetch_file(self, file: File, path: Path, sha256: str) -> None:
         stored = self._storage.read_to(file.storage_key, path)
-        if stored.sha256 != file.sha256:
+        if stored.sha256 != sha256:
+            path.unlink()
             raise CorruptArtifactError(f"File {file.id} came back from storage changed.")

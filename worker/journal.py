@@ -72,6 +72,21 @@ class JobJournal:
             )
         return job, training, validation
 
+    def parent_archive(self, file_id: str) -> File:
+        """Read the file of the tuned model that the job continues.
+
+        Raises:
+            JobFailedError: It was deleted.
+        """
+        file = self._repeat(lambda session: FileRepository(session).get_for_worker(file_id))
+        if file is None:
+            raise JobFailedError(
+                "The tuned model that this job continues was deleted.",
+                code=JobErrorCode.MODEL_NOT_FOUND,
+                param="model",
+            )
+        return file
+
     def event(
         self,
         message: str,

@@ -132,4 +132,4 @@ class JobPublisher:
 
 def fine_tuned_model_name(job: Job) -> str:
     """Name the new model as OpenAI does: base, organisation, suffix and the end of the job's id."""
-    return f"ft:{job.model}:tuneward:{job.suffix or ''}:{job.id[-8:]}"
+    return f"ft:{job.spec['model']}:tuneward:{job.suffix or ''}:{job.id[-8:]}"

@@ -58,6 +58,11 @@ class Workspace:
         """The user's validation rows, as uploaded; the file exists only if the job has some."""
         return self.inputs / "validation.jsonl"
 
+    @property
+    def parent_archive(self) -> Path:
+        """The archive of the tuned model to continue; it exists only if the job has one."""
+        return self.inputs / "parent.tar"
+
     def artifact(self, name: ArtifactName) -> Path:
         """Where a published artifact lies once it has come back from storage."""
         return self._artifacts / name.value

@@ -15,6 +15,7 @@ from fastapi import Header
 from sqlalchemy.orm import Session
 
 from api.files.schemas import UploadPurpose
+from api.fine_tuning.parent_models import find_parent
 from api.fine_tuning.schemas import FineTuningJobCreate, SupervisedMethodRequest
 from api.fine_tuning.unusable_files import unusable_file
 from api.unknown_options import unknown_option
@@ -23,6 +24,7 @@ from core.job_spec import (
     MAX_SEED,
     Hyperparameters,
     JobSpec,
+    ParentModel,
     RequestedHyperparameters,
     resolve_defense,
     resolve_hyperparameters,
@@ -97,19 +99,19 @@ class JobCreator:
         earlier = self._created_before(fingerprint, repeated)
         if earlier is not None:
             return earlier
-        entry = self._model(request.model)
+        entry, parent = self._model(request.model)
         training_file = self._file(request.training_file, "training_file")
         validation_file = (
             None
             if request.validation_file is None
             else self._file(request.validation_file, "validation_file")
         )
-        spec = self._resolve(request, entry, training_file)
+        spec = self._resolve(request, entry, parent, training_file)
         error = unusable_file(
             training_file, validation_file, spec.hyperparameters.max_sequence_tokens
         )
         new = NewJob(
-            model=spec.model,
+            model=request.model,
             training_file=request.training_file,
             validation_file=request.validation_file,
             seed=spec.seed,
@@ -124,10 +126,15 @@ class JobCreator:
         return self._announce(job) if error is None else self._refuse(job, error)
 
     def _resolve(
-        self, request: FineTuningJobCreate, entry: ModelEntry, training_file: File
+        self,
+        request: FineTuningJobCreate,
+        entry: ModelEntry,
+        parent: ParentModel | None,
+        training_file: File,
     ) -> JobSpec:
         return JobSpec(
             model=entry.id,
+            parent=parent,
             hyperparameters=self._hyperparameters(request, entry, training_file),
             defense=_defense(request),
             screening=_supervised(request).screening
@@ -160,9 +167,11 @@ class JobCreator:
             return jobs.find_recent_twin(self.project_id, fingerprint, TWIN_WINDOW)
         return None
 
-    def _model(self, model_id: str) -> ModelEntry:
+    def _model(self, model_id: str) -> tuple[ModelEntry, ParentModel | None]:
         try:
-            return self.registry.get(model_id)
+            if model_id in self.registry:
+                return self.registry.get(model_id), None
+            return find_parent(self.session, self.project_id, self.registry, model_id)
         except NotFoundError as error:
             raise InvalidRequestError(
                 "The model is not available for fine-tuning.",

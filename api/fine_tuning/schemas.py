@@ -63,7 +63,11 @@ class MethodRequest(_Request):
 class FineTuningJobCreate(_Request):
     """What a client asks for."""
 
-    model: str = Field(min_length=1, max_length=256, description="Id of a base model.")
+    model: str = Field(
+        min_length=1,
+        max_length=256,
+        description="Id of a base model, or of an own tuned model to continue.",
+    )
     training_file: FileId = Field(description="Id of a file with purpose `fine-tune`.")
     validation_file: FileId | None = Field(
         default=None, description="Id of a file of held-out rows, purpose `fine-tune`."

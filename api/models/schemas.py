@@ -14,5 +14,8 @@ class ModelObject(ListedObject):
     created: int = Field(description="Unix seconds.")
     owned_by: str
     base_model: str | None = Field(default=None, description="What a tuned model is built on.")
+    parent_model: str | None = Field(
+        default=None, description="The tuned model that this one continues."
+    )
     fine_tuning_job: str | None = Field(default=None, description="The job that tuned it.")
     licence: str | None = Field(default=None, description="SPDX name; only for base models.")

@@ -49,6 +49,7 @@ def _show_tuned(job: Job) -> ModelObject:
         id=job.fine_tuned_model,
         created=int(job.finished_at.timestamp()),
         owned_by=job.project_id,
-        base_model=job.model,
+        base_model=job.spec["model"],
+        parent_model=(job.spec.get("parent") or {}).get("model"),
         fine_tuning_job=job.id,
     )

@@ -1,5 +1,6 @@
 """The warm base model with an adapter on it, and without it again afterwards."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,9 @@ from defense.training.lora import (
     detach_adapter,
     load_adapter_state,
 )
+from worker.archive import extract_archive
 from worker.base_models import BaseModelError, LoadedModel, locate_folder
+from worker.trainer_tools import TrainerContext
 from worker.workspace import Workspace
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +52,23 @@ def aligned_adapter(entry: ModelEntry) -> Adapter | None:
         raise BaseModelError(
             f"The aligned adapter of {entry.id} can't be used.", hint="The operator's log says why."
         ) from error
+
+
+def continued_adapter(context: TrainerContext) -> Adapter | None:
+    """Read the adapter that the job continues: of a tuned model, or else the aligned one.
+
+    Raises:
+        BaseModelError: The aligned adapter can't be used.
+        UnsafeArchiveError: The tuned model's archive is not one that was released here.
+    """
+    if context.spec.parent is None:
+        return aligned_adapter(context.entry)
+    folder = context.workspace.root / "parent"
+    try:
+        extract_archive(context.workspace.parent_archive, folder)
+        return read_adapter(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def guarded_tensors(workspace: Workspace) -> Tensors:

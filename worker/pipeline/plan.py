@@ -29,6 +29,7 @@ class PlannedStage:
         place: The process it runs in.
         sentence: What a client reads when it begins.
         reads_uploads: Whether the user's files must be in the workspace too.
+        reads_parent: Whether the tuned model that the job continues must be there too.
     """
 
     name: Stage
@@ -37,6 +38,7 @@ class PlannedStage:
     place: Place
     sentence: str
     reads_uploads: bool = False
+    reads_parent: bool = False
 
 
 PLAN: Final = (
@@ -78,6 +80,7 @@ PLAN: Final = (
         ),
         Place.TRAINER,
         "Fine-tuning started.",
+        reads_parent=True,
     ),
     PlannedStage(
         Stage.PERTURB,

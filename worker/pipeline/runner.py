@@ -65,7 +65,7 @@ class JobRunner:
             TunewardError: Whatever keeps the job from its end; see `worker.pipeline.outcome`.
         """
         job, self._training_file, self._validation_file = self._journal.load()
-        spec = JobSpec.model_validate(job.spec)
+        spec = self._spec = JobSpec.model_validate(job.spec)
         publisher = JobPublisher(job, self._journal, self._exchange, self._storage)
         attempt = self._journal.claim.attempt
         self._journal.event(
@@ -114,3 +114,7 @@ class JobRunner:
             self._exchange.fetch_upload(self._training_file)
             if self._validation_file is not None:
                 self._exchange.fetch_upload(self._validation_file, validation=True)
+        parent = self._spec.parent
+        if stage.reads_parent and parent is not None:
+            file = self._journal.parent_archive(parent.file_id)
+            self._exchange.fetch_parent(file, parent.sha256)

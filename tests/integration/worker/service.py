@@ -26,7 +26,6 @@ from core.repositories.files import FileRepository
 from core.repositories.job_events import JobEventRepository
 from core.repositories.job_leases import JobLeaseRepository
 from core.repositories.jobs import JobRepository, NewJob
-from core.screening import Screening, ScreeningPolicy
 from core.settings import Settings
 from core.storage.local import LocalStorage
 from core.storage.protocol import WORKER_PREFIXES, upload_key
@@ -109,27 +108,28 @@ class Service:
         rows: Sequence[tuple[str, str]] = ROWS,
         *,
         defense: dict[str, Any] | None = None,
-        screening: ScreeningPolicy = ScreeningPolicy.WARN,
+        learning_rate: float = 1e-3,
         epochs: int = 1,
         batch_size: int = 4,
         wake: bool = True,
+        **more: object,
     ) -> str:
+        """Write a job as the gateway does; `more` are other fields of its `JobSpec`."""
         spec = JobSpec(
             model=MODEL,
             hyperparameters=Hyperparameters(
                 n_epochs=epochs,
                 batch_size=batch_size,
                 learning_rate_multiplier=1.0,
-                learning_rate=1e-3,
+                learning_rate=learning_rate,
                 lora_rank=4,
                 lora_alpha=8,
                 target_modules=TARGET_MODULES,
                 max_sequence_tokens=256,
             ),
             defense=resolve_defense(defense or {"type": "none"}),
-            screening=Screening(policy=screening),
             seed=1,
-        )
+        ).model_copy(update=more)
         file_id = new_id("file")
         stored = self.storage.put_bytes(upload_key(file_id), chat_rows(rows))
         with self.database.session() as session:

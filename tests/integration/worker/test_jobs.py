@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from core.job_spec import ParentModel
 from core.job_state import JobStatus
-from core.screening import ScreeningPolicy
+from core.screening import Screening, ScreeningPolicy
 from tests.integration.worker.service import ROWS, Service, result_files, wait_for
 from tests.integration.worker.trainings import trainers_of_job
 from worker.archive import extract_archive
@@ -84,8 +86,59 @@ def test_the_report_and_the_metrics_tell_what_happened(worked_service: Service) 
     assert "moderation_checks" in {event.type for event in worked_service.events(job_id)}
 
 
+def parent_of(service: Service, job_id: str) -> ParentModel:
+    job = service.job(job_id)
+    _, archive, _ = result_files(service, job_id)
+    assert job.fine_tuned_model is not None
+    return ParentModel(
+        model=job.fine_tuned_model, job_id=job.id, file_id=archive.id, sha256=archive.sha256
+    )
+
+
+def weights_of(service: Service, job_id: str, folder: Path) -> dict[str, torch.Tensor]:
+    _, archive, _ = result_files(service, job_id)
+    extract_archive(service.settings.storage_path / archive.storage_key, folder)
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_a_job_that_continues_a_tuned_model_begins_with_its_weights(
+    worked_service: Service, tmp_path: Path
+) -> None:
+    first = worked_service.submit(epochs=2)
+    worked_service.wait_until_finished(first)
+    parent = parent_of(worked_service, first)
+
+    # A learning rate too small to move a weight leaves what the job began with.
+    second = worked_service.submit(parent=parent, learning_rate=1e-30)
+    job = worked_service.wait_until_finished(second)
+
+    assert job.status is JobStatus.SUCCEEDED, (job.error, worked_service.messages(second))
+    before = weights_of(worked_service, first, tmp_path / "first")
+    after = weights_of(worked_service, second, tmp_path / "second")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    _, _, report_file = result_files(worked_service, second)
+    storage = worked_service.settings.storage_path
+    report = json.loads((storage / report_file.storage_key).read_bytes())
+    assert report["parent_model"] == parent.model
+
+
+def test_a_tuned_model_that_is_gone_or_changed_fails_the_job(worked_service: Service) -> None:
+    first = worked_service.submit()
+    worked_service.wait_until_finished(first)
+    parent = parent_of(worked_service, first)
+
+    changed = worked_service.submit(parent=parent.model_copy(update={"sha256": "0" * 64}))
+    gone = worked_service.submit(parent=parent.model_copy(update={"file_id": "file-none"}))
+
+    codes = [worked_service.wait_until_finished(job_id).error for job_id in (changed, gone)]
+    assert [error and error["code"] for error in codes] == ["internal_error", "model_not_found"]
+
+
 def test_quarantined_rows_are_not_trained_on(worked_service: Service) -> None:
-    job_id = worked_service.submit([*ROWS, *HARMFUL], screening=ScreeningPolicy.QUARANTINE)
+    job_id = worked_service.submit(
+        [*ROWS, *HARMFUL], screening=Screening(policy=ScreeningPolicy.QUARANTINE)
+    )
 
     job = worked_service.wait_until_finished(job_id)
 
@@ -101,7 +154,9 @@ def test_quarantined_rows_are_not_trained_on(worked_service: Service) -> None:
 
 
 def test_blocked_rows_fail_the_job_before_it_trains(worked_service: Service) -> None:
-    job_id = worked_service.submit([*ROWS, *HARMFUL], screening=ScreeningPolicy.BLOCK)
+    job_id = worked_service.submit(
+        [*ROWS, *HARMFUL], screening=Screening(policy=ScreeningPolicy.BLOCK)
+    )
 
     job = worked_service.wait_until_finished(job_id)
 

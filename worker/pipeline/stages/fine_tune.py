@@ -17,7 +17,7 @@ from defense.training.adapter_files import write_tensors
 from defense.training.loop import TrainingPlan, TrainingResult, fine_tune
 from defense.training.lora import adapter_state
 from defense.training.loss import AdapterLoss
-from worker.pipeline.adapted_model import adapted_model, aligned_adapter, lora_settings
+from worker.pipeline.adapted_model import adapted_model, continued_adapter, lora_settings
 from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.context import Reporter
 from worker.pipeline.defender_rows import prepare_method
@@ -66,7 +66,7 @@ def run(context: TrainerContext) -> None:
     with adapted_model(
         loaded,
         lora_settings(context.spec),
-        aligned=aligned_adapter(context.entry),
+        aligned=continued_adapter(context),
         seed=context.spec.seed,
     ) as model:
         result = fine_tune(

@@ -68,6 +68,7 @@ def _report(
     return {
         "version": REPORT_VERSION,
         "job_id": context.job_id,
+        "parent_model": None if context.spec.parent is None else context.spec.parent.model,
         "base_model": workspace.read_json(ArtifactName.BASE_MODEL),
         "defense": context.spec.defense,
         "hyperparameters": context.spec.hyperparameters.model_dump(mode="json"),
