@@ -19,6 +19,8 @@ StateDep = Annotated[GatewayState, Depends(gateway_state)]
 
 _FILE_ID: Final = re.compile(r"file-[0-9A-Za-z]{1,64}")
 _JOB_ID: Final = re.compile(r"ftjob-[0-9A-Za-z]{1,64}")
+_PROJECT_ID: Final = re.compile(r"proj-[0-9A-Za-z]{1,64}")
+_KEY_ID: Final = re.compile(r"key-[0-9A-Za-z]{1,64}")
 _MODEL_ID: Final = re.compile(r"[0-9A-Za-z._:-]{1,256}")
 
 
@@ -76,4 +78,14 @@ ModelIdPath = Annotated[
     str,
     Path(description="Id of a base model, or of a tuned one, `ft:…`."),
     _known_form(_MODEL_ID, "There is no such model.", "model"),
+]
+ProjectIdPath = Annotated[
+    str,
+    Path(description="Id of a project, `proj-…`."),
+    _known_form(_PROJECT_ID, "There is no such project.", "project_id"),
+]
+KeyIdPath = Annotated[
+    str,
+    Path(description="Id of an API key, `key-…`."),
+    _known_form(_KEY_ID, "There is no such API key in this project.", "key_id"),
 ]

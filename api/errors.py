@@ -20,6 +20,9 @@ from core.errors import (
     AuthenticationError,
     InvalidRequestError,
     NotFoundError,
+    PermissionDeniedError,
+    QuotaExceededError,
+    RateLimitedError,
     RequestErrorCode,
     TransientError,
     TunewardError,
@@ -54,7 +57,12 @@ class ErrorBody(BaseModel):
 def declares(*errors: type[TunewardError]) -> dict[int | str, dict[str, Any]]:
     """Describe a route's errors for the API reference, those of every route included."""
     by_status: dict[int, list[type[TunewardError]]] = defaultdict(list)
-    declared: tuple[type[TunewardError], ...] = (AuthenticationError, *errors)
+    declared: tuple[type[TunewardError], ...] = (
+        AuthenticationError,
+        PermissionDeniedError,
+        RateLimitedError,
+        *errors,
+    )
     for error in declared:
         by_status[int(error.status)].append(error)
     return {
@@ -78,6 +86,10 @@ def error_response(error: TunewardError) -> JSONResponse:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, TransientError):
         headers["retry-after"] = _RETRY_AFTER_SECONDS
+    if isinstance(error, RateLimitedError):
+        headers["retry-after"] = str(error.retry_after_seconds)
+    if isinstance(error, QuotaExceededError):  # OpenAI's clients repeat every other 429
+        headers["x-should-retry"] = "false"
     return envelope(
         error.status,
         message,

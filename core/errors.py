@@ -7,6 +7,8 @@ TunewardError                    500  internal_error
 ├── PermissionDeniedError        403  permission_denied
 ├── NotFoundError                404  not_found
 ├── PayloadTooLargeError         413  payload_too_large
+├── QuotaExceededError           429  insufficient_quota
+├── RateLimitedError             429  rate_limit_exceeded       retryable
 ├── TransientError               503  temporarily_unavailable   retryable
 │   └── UnavailableError         503  service_unavailable       retryable
 │       └── StorageUnavailableError  503  storage_unavailable   retryable
@@ -45,6 +47,12 @@ class RequestErrorCode(StrEnum):
     INVALID_VALUE = "invalid_value"
     INVALID_CURSOR = "invalid_cursor"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    # Who asks.
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    MISMATCHED_ORGANIZATION = "mismatched_organization"
+    MISMATCHED_PROJECT = "mismatched_project"
+    # Projects.
+    PROJECT_NAME_TAKEN = "project_name_taken"
     # A body that is not strict JSON.
     INVALID_JSON = "invalid_json"
     INVALID_UTF8 = "invalid_utf8"
@@ -153,6 +161,32 @@ class PayloadTooLargeError(TunewardError, ValueError):
     code = "payload_too_large"
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     type = "invalid_request_error"
+
+
+class QuotaExceededError(TunewardError):
+    """The project has used up what it is allowed; repeating the request changes nothing."""
+
+    code = "insufficient_quota"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "insufficient_quota"
+
+
+class RateLimitedError(TunewardError):
+    """The key has sent too many requests within a minute.
+
+    Args:
+        message: How many are allowed.
+        retry_after_seconds: When the next request will be served.
+    """
+
+    code = "rate_limit_exceeded"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "requests"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TransientError(TunewardError):

@@ -71,6 +71,32 @@ class Settings(BaseSettings):
         default=2048, gt=0, description="Most tokens of a row; a model's own limit may be lower."
     )
 
+    project_running_jobs: int | None = Field(
+        default=None,
+        ge=0,
+        description="Jobs of one project that run at once, unless it has its own limit; "
+        "unset: as many as there are workers.",
+    )
+    project_queued_jobs: int = Field(
+        default=100, ge=0, description="Jobs of one project that wait, unless it has its own limit."
+    )
+    project_stored_bytes: int = Field(
+        default=100 * 1024 * MEBIBYTE,
+        ge=0,
+        description="Uploads and results that one project keeps, unless it has its own limit.",
+    )
+    project_file_rows: int = Field(
+        default=1_000_000,
+        ge=0,
+        description="Rows of one training file, unless the project has its own limit.",
+    )
+    requests_per_minute: int = Field(
+        default=600,
+        ge=0,
+        le=1_000_000,
+        description="Requests of one API key, all of which may come at once; 0 sets no limit.",
+    )
+
     database_pool_size: int = Field(
         default=5, gt=0, description="Connections a process keeps open; twice as many under load."
     )

@@ -48,13 +48,20 @@ class Reconciler:
         database: Holds the jobs.
         max_attempts: A job that was lost as often is not tried again.
         leftovers: Removes what jobs leave behind; None where storage is out of reach.
+        running_limit: Running jobs of a project without a limit of its own; None is no limit.
     """
 
     def __init__(
-        self, database: Database, max_attempts: int, leftovers: Leftovers | None = None
+        self,
+        database: Database,
+        max_attempts: int,
+        leftovers: Leftovers | None = None,
+        *,
+        running_limit: int | None = None,
     ) -> None:
         self._database = database
         self._max_attempts = max_attempts
+        self._running_limit = running_limit
         self._leftovers = leftovers
 
     def reconcile(self) -> Reconciliation:
@@ -65,7 +72,7 @@ class Reconciler:
             cancelled = JobLeaseRepository(session).cancel_queued()
         with self._database.session() as session:
             outbox = OutboxRepository(session)
-            waiting = JobLeaseRepository(session).count_claimable()
+            waiting = JobLeaseRepository(session).count_claimable(running_limit=self._running_limit)
             missing = max(0, min(waiting, MAX_WAKE_UPS) - outbox.count_unsent(WAKE_WORKER))
             for _ in range(missing):
                 wake_worker(session)
@@ -90,7 +97,12 @@ def run_forever(settings: Settings, stop: threading.Event) -> None:
     if settings.storage_path.is_dir():  # on another machine than the workers' it may not be
         storage = LocalStorage(settings.storage_path, prefixes=WORKER_PREFIXES)
         leftovers = Leftovers(database, storage, settings.workspaces)
-    reconciler = Reconciler(database, settings.max_attempts, leftovers)
+    reconciler = Reconciler(
+        database,
+        settings.max_attempts,
+        leftovers,
+        running_limit=settings.project_running_jobs,
+    )
     try:
         run_periodically(
             reconciler.reconcile,

@@ -117,7 +117,9 @@ class WorkerSession:
         try:
             with self._database.session() as session:
                 return JobLeaseRepository(session).claim_next(
-                    self.holder, self._settings.lease_duration.total_seconds()
+                    self.holder,
+                    self._settings.lease_duration.total_seconds(),
+                    running_limit=self._settings.project_running_jobs,
                 )
         except UnavailableError:
             # The reconciler sends another wake-up for every job that waits.

@@ -5,14 +5,20 @@ from fastapi import APIRouter
 from api.defenses.schemas import DefenseEntryObject
 from api.errors import declares
 from api.pagination import ListPage, list_page
-from api.security import CallerDep
+from api.security import READS, CallerDep
 from core.repositories.pagination import Page
 from defense.catalog import DEFENSES, DefenseEntry, schema_of
 
 router = APIRouter(prefix="/defenses", tags=["Defenses"])
 
 
-@router.get("", operation_id="listDefenses", summary="List defenses", responses=declares())
+@router.get(
+    "",
+    dependencies=[READS],
+    operation_id="listDefenses",
+    summary="List defenses",
+    responses=declares(),
+)
 def list_defenses(_: CallerDep) -> ListPage[DefenseEntryObject]:
     """List the defenses a job can name, with the JSON schema of each one's options."""
     return list_page(Page(items=list(DEFENSES.values()), has_more=False), _show)

@@ -10,8 +10,14 @@ from api.errors import declares
 from api.files import download, service
 from api.files.schemas import DeletedFileObject, FileObject, UploadPurpose
 from api.pagination import AfterQuery, ListPage
-from api.security import CallerDep
-from core.errors import ConflictError, InvalidRequestError, NotFoundError, PayloadTooLargeError
+from api.security import READS, TRAINS, CallerDep
+from core.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PayloadTooLargeError,
+    QuotaExceededError,
+)
 
 router = APIRouter(prefix="/files", tags=["Files"])
 
@@ -45,9 +51,10 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "",
+    dependencies=[TRAINS],
     operation_id="createFile",
     summary="Upload a file",
-    responses=declares(InvalidRequestError, PayloadTooLargeError),
+    responses=declares(InvalidRequestError, PayloadTooLargeError, QuotaExceededError),
     openapi_extra=_UPLOAD_BODY,
 )
 async def create_file(request: Request, state: StateDep, caller: CallerDep) -> FileObject:
@@ -65,6 +72,7 @@ async def create_file(request: Request, state: StateDep, caller: CallerDep) -> F
 
 @router.get(
     "",
+    dependencies=[READS],
     operation_id="listFiles",
     summary="List files",
     responses=declares(InvalidRequestError),
@@ -86,6 +94,7 @@ def list_files(
 
 @router.get(
     "/{file_id}",
+    dependencies=[READS],
     operation_id="retrieveFile",
     summary="Retrieve a file",
     responses=declares(NotFoundError),
@@ -97,6 +106,7 @@ def retrieve_file(session: SessionDep, caller: CallerDep, file_id: FileIdPath) -
 
 @router.get(
     "/{file_id}/content",
+    dependencies=[READS],
     operation_id="downloadFile",
     summary="Download a file",
     response_class=Response,
@@ -117,6 +127,7 @@ def download_file(
 
 @router.delete(
     "/{file_id}",
+    dependencies=[TRAINS],
     operation_id="deleteFile",
     summary="Delete a file",
     responses=declares(ConflictError, NotFoundError),

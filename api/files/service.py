@@ -17,6 +17,7 @@ from core.datasets.validation import ValidationReport, validate_rows
 from core.errors import ConflictError, InvalidRequestError, NotFoundError, RequestErrorCode
 from core.ids import new_id
 from core.models import File, FileKind, FileStatus
+from core.quotas import QuotaKeeper
 from core.repositories.files import FileRepository
 from core.repositories.gate_decisions import GateDecisionRepository
 from core.repositories.job_queue import JobQueueRepository
@@ -33,7 +34,9 @@ async def upload(
     Raises:
         InvalidRequestError: The form is incomplete or malformed.
         PayloadTooLargeError: The file is larger than the limit.
+        QuotaExceededError: The project may not store it.
     """
+    await run_in_threadpool(_require_room, state, project_id)
     file_id = new_id("file")
     writer_context = state.storage.writer(upload_key(file_id))
     async with contextmanager_in_threadpool(writer_context) as writer:
@@ -56,6 +59,9 @@ def _record(
     try:
         report = _validate(state, stored) if purpose is UploadPurpose.FINE_TUNE else None
         with state.database.session() as session:
+            QuotaKeeper(session, project_id, state.settings).admit_file(
+                stored.bytes, 0 if report is None else report.rows
+            )
             file = FileRepository(session).add_upload(
                 project_id,
                 file_id=file_id,
@@ -71,6 +77,12 @@ def _record(
     except BaseException:
         state.storage.delete(stored.key)
         raise
+
+
+def _require_room(state: GatewayState, project_id: str) -> None:
+    """Refuse before a byte is read where not one more may be stored."""
+    with state.database.session() as session:
+        QuotaKeeper(session, project_id, state.settings).admit_file(1, 0)
 
 
 def _validate(state: GatewayState, stored: StoredObject) -> ValidationReport:

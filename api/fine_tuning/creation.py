@@ -34,6 +34,7 @@ from core.model_registry import ModelEntry, ModelRegistry
 from core.models import EventLevel, File, Job
 from core.models.base import Json
 from core.outbox import wake_worker
+from core.quotas import QuotaKeeper
 from core.repositories.files import FileRepository
 from core.repositories.job_events import JobEventRepository
 from core.repositories.job_queue import JobQueueRepository
@@ -91,6 +92,7 @@ class JobCreator:
         Raises:
             InvalidRequestError: A value is wrong; `param` is its path.
             NotFoundError: There is no such file in this project.
+            QuotaExceededError: As many of the project's jobs wait as may.
         """
         fingerprint = _fingerprint(request)
         JobQueueRepository(self.session).lock_creation(
@@ -122,8 +124,7 @@ class JobCreator:
             idempotency_key=repeated.idempotency_key,
             request_sha256=fingerprint,
         )
-        job = JobRepository(self.session).add(self.project_id, new)
-        return self._announce(job) if error is None else self._refuse(job, error)
+        return self._add(new, error)
 
     def _resolve(
         self,
@@ -141,6 +142,12 @@ class JobCreator:
             or Screening(policy=self.settings.screening_policy),
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
         )
+
+    def _add(self, new: NewJob, error: Json | None) -> Job:
+        if error is None:
+            QuotaKeeper(self.session, self.project_id, self.settings).admit_job()
+        job = JobRepository(self.session).add(self.project_id, new)
+        return self._announce(job) if error is None else self._refuse(job, error)
 
     def _announce(self, job: Job) -> Job:
         events = JobEventRepository(self.session)

@@ -19,8 +19,14 @@ from api.fine_tuning.schemas import (
 )
 from api.json_body import body_of, documented_body
 from api.pagination import AfterQuery, LimitQuery, ListPage
-from api.security import CallerDep
-from core.errors import ConflictError, InvalidRequestError, NotFoundError, PayloadTooLargeError
+from api.security import READS, TRAINS, CallerDep
+from core.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PayloadTooLargeError,
+    QuotaExceededError,
+)
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
 
@@ -35,9 +41,12 @@ _REPORT: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "",
+    dependencies=[TRAINS],
     operation_id="createFineTuningJob",
     summary="Create a job",
-    responses=declares(InvalidRequestError, NotFoundError, PayloadTooLargeError),
+    responses=declares(
+        InvalidRequestError, NotFoundError, PayloadTooLargeError, QuotaExceededError
+    ),
     openapi_extra=documented_body(FineTuningJobCreate, CREATE_EXAMPLE),
 )
 def create_fine_tuning_job(
@@ -53,17 +62,19 @@ def create_fine_tuning_job(
     A training file with mistakes gives a job that has failed and names the line to mend.
     """
     creator = JobCreator(session, caller.project_id, registry, settings)
-    return service.show(session, creator.create(body, repeated))
+    return service.show(session, settings, creator.create(body, repeated))
 
 
 @router.get(
     "",
+    dependencies=[READS],
     operation_id="listFineTuningJobs",
     summary="List jobs",
     responses=declares(InvalidRequestError),
 )
 def list_fine_tuning_jobs(
     session: SessionDep,
+    settings: SettingsDep,
     caller: CallerDep,
     metadata: Annotated[Mapping[str, str] | None, Depends(service.metadata_filter)],
     after: AfterQuery = None,
@@ -71,38 +82,41 @@ def list_fine_tuning_jobs(
 ) -> ListPage[FineTuningJob]:
     """List the project's jobs, newest first; `metadata[key]=value` keeps those that carry it."""
     return service.list_jobs(
-        session, caller.project_id, after=after, limit=limit, metadata=metadata
+        session, settings, caller.project_id, after=after, limit=limit, metadata=metadata
     )
 
 
 @router.get(
     "/{fine_tuning_job_id}",
+    dependencies=[READS],
     operation_id="retrieveFineTuningJob",
     summary="Retrieve a job",
     responses=declares(NotFoundError),
 )
 def retrieve_fine_tuning_job(
-    session: SessionDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+    session: SessionDep, settings: SettingsDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
 ) -> FineTuningJob:
     """Show one job: its status, progress, place in the queue, results and safety verdict."""
-    return service.retrieve(session, caller.project_id, fine_tuning_job_id)
+    return service.retrieve(session, settings, caller.project_id, fine_tuning_job_id)
 
 
 @router.post(
     "/{fine_tuning_job_id}/cancel",
+    dependencies=[TRAINS],
     operation_id="cancelFineTuningJob",
     summary="Cancel a job",
     responses=declares(ConflictError, NotFoundError),
 )
 def cancel_fine_tuning_job(
-    session: SessionDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+    session: SessionDep, settings: SettingsDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
 ) -> FineTuningJob:
     """Cancel a waiting job at once; a running one stops within seconds and then says so."""
-    return service.cancel(session, caller.project_id, fine_tuning_job_id)
+    return service.cancel(session, settings, caller.project_id, fine_tuning_job_id)
 
 
 @router.get(
     "/{fine_tuning_job_id}/events",
+    dependencies=[READS],
     operation_id="listFineTuningEvents",
     summary="List a job's events",
     responses=declares(InvalidRequestError, NotFoundError),
@@ -122,6 +136,7 @@ def list_fine_tuning_events(
 
 @router.get(
     "/{fine_tuning_job_id}/adapter",
+    dependencies=[READS],
     operation_id="downloadFineTuningAdapter",
     summary="Download a job's adapter",
     response_class=Response,
@@ -142,6 +157,7 @@ def download_adapter(
 
 @router.get(
     "/{fine_tuning_job_id}/safety_report",
+    dependencies=[READS],
     operation_id="retrieveFineTuningSafetyReport",
     summary="Retrieve a job's safety report",
     response_class=Response,

@@ -1,6 +1,6 @@
 """Reading and cancelling jobs, and handing out what came of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from core.repositories.files import FileRepository
 from core.repositories.job_events import JobEventRepository
 from core.repositories.job_queue import JobQueueRepository
 from core.repositories.jobs import JobRepository
+from core.settings import Settings
 
 _METADATA: Final = "metadata"
 _MAX_FILTERS: Final = 16
@@ -64,20 +65,19 @@ def metadata_filter(request: Request) -> Mapping[str, str] | None:
     return wanted
 
 
-def show(session: Session, job: Job) -> FineTuningJob:
+def show(session: Session, settings: Settings, job: Job) -> FineTuningJob:
     """Show a job with its place in the queue."""
-    waits = job.status is JobStatus.QUEUED
-    positions = JobQueueRepository(session).positions([job.id] if waits else [])
-    return show_job(job, positions.get(job.id))
+    return show_job(job, _places(session, settings, [job]).get(job.id))
 
 
-def retrieve(session: Session, project_id: str, job_id: str) -> FineTuningJob:
+def retrieve(session: Session, settings: Settings, project_id: str, job_id: str) -> FineTuningJob:
     """Show one job."""
-    return show(session, _find(session, project_id, job_id))
+    return show(session, settings, _find(session, project_id, job_id))
 
 
 def list_jobs(
     session: Session,
+    settings: Settings,
     project_id: str,
     *,
     after: str | None,
@@ -93,12 +93,11 @@ def list_jobs(
             metadata=metadata or None,
             without_metadata=metadata is None,
         )
-    waiting = [job.id for job in page.items if job.status is JobStatus.QUEUED]
-    positions = JobQueueRepository(session).positions(waiting)
-    return list_page(page, lambda job: show_job(job, positions.get(job.id)))
+    places = _places(session, settings, page.items)
+    return list_page(page, lambda job: show_job(job, places.get(job.id)))
 
 
-def cancel(session: Session, project_id: str, job_id: str) -> FineTuningJob:
+def cancel(session: Session, settings: Settings, project_id: str, job_id: str) -> FineTuningJob:
     """Cancel a waiting job, or ask the worker of a running one to stop.
 
     Raises:
@@ -111,7 +110,7 @@ def cancel(session: Session, project_id: str, job_id: str) -> FineTuningJob:
         is_over = job.status is JobStatus.CANCELLED
         message = "Job cancelled." if is_over else "Cancellation requested."
         JobEventRepository(session).append(job_id, message=message)
-    return show(session, job)
+    return show(session, settings, job)
 
 
 def list_events(
@@ -172,6 +171,13 @@ def find_safety_report(session: Session, project_id: str, job_id: str) -> Downlo
             code=RequestErrorCode.NO_REPORT,
         )
     return replace(report, media_type="application/json")
+
+
+def _places(session: Session, settings: Settings, jobs: Iterable[Job]) -> dict[str, int]:
+    waiting = [job.id for job in jobs if job.status is JobStatus.QUEUED]
+    return JobQueueRepository(session).positions(
+        waiting, running_limit=settings.project_running_jobs
+    )
 
 
 def _result(session: Session, job: Job, kind: FileKind) -> Download | None:

@@ -7,13 +7,15 @@ from api.errors import declares
 from api.models import service
 from api.models.schemas import ModelObject
 from api.pagination import ListPage
-from api.security import CallerDep
+from api.security import READS, CallerDep
 from core.errors import NotFoundError
 
 router = APIRouter(prefix="/models", tags=["Models"])
 
 
-@router.get("", operation_id="listModels", summary="List models", responses=declares())
+@router.get(
+    "", dependencies=[READS], operation_id="listModels", summary="List models", responses=declares()
+)
 def list_models(
     session: SessionDep, registry: RegistryDep, caller: CallerDep
 ) -> ListPage[ModelObject]:
@@ -23,6 +25,7 @@ def list_models(
 
 @router.get(
     "/{model}",
+    dependencies=[READS],
     operation_id="retrieveModel",
     summary="Retrieve a model",
     responses=declares(NotFoundError),

@@ -43,6 +43,24 @@ REQUEST_CODES: dict[Code, Explanation] = {
         "This `Idempotency-Key` came with a different request before.",
         "Send a new key with a new request.",
     ),
+    Code.INSUFFICIENT_SCOPE: Explanation(
+        HTTPStatus.FORBIDDEN,
+        "The key is good, but lacks the scope that this route needs.",
+        "Take a key with the scope that the message names, or ask the operator for one.",
+    ),
+    Code.MISMATCHED_ORGANIZATION: Explanation(
+        HTTPStatus.UNAUTHORIZED,
+        "`OpenAI-Organization` names another organization than the key's project.",
+        "Leave the header out, or send the `organization_id` of the project's jobs.",
+    ),
+    Code.MISMATCHED_PROJECT: Explanation(
+        HTTPStatus.UNAUTHORIZED,
+        "`OpenAI-Project` names another project than the key's.",
+        "Leave the header out, or take a key of that project.",
+    ),
+    Code.PROJECT_NAME_TAKEN: Explanation(
+        _BAD, "Another project has this name.", "Choose another name."
+    ),
     Code.INVALID_JSON: Explanation(
         _BAD, "The body is not JSON, or ends too soon.", "The message says line and column."
     ),

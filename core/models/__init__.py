@@ -1,6 +1,6 @@
 """The tables, one per file; importing this package makes all of them known to SQLAlchemy."""
 
-from core.models.api_key import ApiKey
+from core.models.api_key import DEFAULT_SCOPES, ApiKey, Scope
 from core.models.artifact import Artifact
 from core.models.base import Base
 from core.models.file import File, FileKind, FileStatus
@@ -9,8 +9,10 @@ from core.models.job import Job
 from core.models.job_event import EventLevel, EventType, JobEvent
 from core.models.outbox import OutboxMessage
 from core.models.project import Project
+from core.models.request_bucket import RequestBucket
 
 __all__ = [
+    "DEFAULT_SCOPES",
     "ApiKey",
     "Artifact",
     "Base",
@@ -24,4 +26,6 @@ __all__ = [
     "JobEvent",
     "OutboxMessage",
     "Project",
+    "RequestBucket",
+    "Scope",
 ]

@@ -1,14 +1,16 @@
 """Reads and writes of `api_keys`."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from core.errors import NotFoundError
+from core.errors import InvalidRequestError, NotFoundError
 from core.ids import new_id
-from core.models import ApiKey
+from core.models import DEFAULT_SCOPES, ApiKey, Scope
 from core.repositories.clock import database_now
+from core.repositories.pagination import Page, cut_page
 
 # Writing `last_used_at` on every request would make each read request a write.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -27,6 +29,7 @@ class ApiKeyRepository:
         public_id: str,
         secret_sha256: str,
         name: str,
+        scopes: Iterable[Scope] = DEFAULT_SCOPES,
         expires_at: datetime | None = None,
     ) -> ApiKey:
         """Record a new key of a project."""
@@ -36,6 +39,7 @@ class ApiKeyRepository:
             public_id=public_id,
             secret_sha256=secret_sha256,
             name=name,
+            scopes=[scope.value for scope in scopes],
             expires_at=expires_at,
         )
         self._session.add(key)
@@ -60,6 +64,63 @@ class ApiKeyRepository:
             .order_by(ApiKey.created_at, ApiKey.id)
         )
         return list(self._session.scalars(statement))
+
+    def list_page(self, project_id: str, *, after: str | None, limit: int) -> Page[ApiKey]:
+        """List a project's keys that are not revoked, newest first.
+
+        Raises:
+            InvalidRequestError: `after` names no key of the project.
+        """
+        statement = select(ApiKey).where(
+            ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None)
+        )
+        if after is not None:
+            last = self._session.scalar(
+                select(ApiKey).where(ApiKey.project_id == project_id, ApiKey.id == after)
+            )
+            if last is None:
+                raise InvalidRequestError(f"There is no API key {after}.", param="after")
+            statement = statement.where(
+                tuple_(ApiKey.created_at, ApiKey.id) < tuple_(last.created_at, last.id)
+            )
+        statement = statement.order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+        return cut_page(self._session.scalars(statement.limit(limit + 1)), limit)
+
+    def get(self, project_id: str, key_id: str) -> ApiKey:
+        """Find a project's key that is not revoked.
+
+        Raises:
+            NotFoundError: The project has no such key.
+        """
+        key = self.find(key_id)
+        if key is None or key.project_id != project_id or key.revoked_at is not None:
+            raise NotFoundError("There is no such API key in this project.", param="key_id")
+        return key
+
+    def find(self, key_id: str) -> ApiKey | None:
+        """Find any project's key, for the operator."""
+        return self._session.get(ApiKey, key_id)
+
+    def replace_secret(
+        self, project_id: str, key_id: str, *, public_id: str, secret_sha256: str
+    ) -> ApiKey:
+        """Let another text open what the key opens; the old one is useless from now on.
+
+        Raises:
+            NotFoundError: The project has no such key, or it was revoked.
+        """
+        key = self._session.scalar(
+            update(ApiKey)
+            .where(
+                ApiKey.id == key_id, ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None)
+            )
+            .values(public_id=public_id, secret_sha256=secret_sha256, last_used_at=None)
+            .returning(ApiKey)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        )
+        if key is None:
+            raise NotFoundError("There is no such API key in this project.", param="key_id")
+        return key
 
     def mark_used(self, key_id: str) -> None:
         """Note that the key was used, at most once a minute."""
@@ -89,4 +150,4 @@ class ApiKeyRepository:
             .returning(ApiKey.id)
         )
         if revoked is None:
-            raise NotFoundError(f"There is no API key {key_id} in this project.")
+            raise NotFoundError("There is no such API key in this project.", param="key_id")

@@ -1,6 +1,6 @@
 """Reads and writes of `files`."""
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, NotFoundError
@@ -88,6 +88,13 @@ class FileRepository:
         return self._session.scalar(
             select(File).where(File.id == file_id, File.deleted_at.is_(None))
         )
+
+    def stored_bytes(self, project_id: str) -> int:
+        """Add up the bytes of all files that a project keeps, results included."""
+        total = select(func.sum(File.bytes)).where(
+            File.project_id == project_id, File.deleted_at.is_(None)
+        )
+        return int(self._session.scalar(total) or 0)
 
     def storage_keys_of(self, job_id: str) -> set[str]:
         """Name the objects behind all files that a job handed out, deleted or not."""

@@ -6,9 +6,9 @@ claim gave; when it is no longer the job's, nothing is written and `LeaseLostErr
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from core.errors import LeaseLostError
@@ -16,11 +16,15 @@ from core.job_state import TERMINAL, JobErrorCode, JobStatus
 from core.models import EventLevel, Job
 from core.models.base import Json
 from core.outbox import wake_worker
+from core.repositories import claim_order
 from core.repositories.clock import database_now
 from core.repositories.job_events import JobEventRepository
 
 # A running job that never got a lease written counts as lost after this long.
 UNLEASED_GRACE = timedelta(seconds=60)
+
+# The key of the advisory lock that claims take one after the other.
+_CLAIMS: Final = 7_205_759_403
 
 NO_LEASE: dict[str, Any] = {"lease_holder": None, "lease_expires_at": None}
 
@@ -68,19 +72,23 @@ class JobLeaseRepository:
         """Find any project's job, as it is in the database now."""
         return self._session.get(Job, job_id, populate_existing=True)
 
-    def claim_next(self, holder: str, lease_seconds: float) -> Claim | None:
-        """Take the best waiting job; two claims at the same moment never take the same one."""
+    def claim_next(
+        self, holder: str, lease_seconds: float, *, running_limit: int | None = None
+    ) -> Claim | None:
+        """Take the best waiting job, by the rule of `claim_order`.
+
+        Claims follow one another: each counts what the one before has set running.
+
+        Args:
+            holder: Name of the worker.
+            lease_seconds: How long it may be silent.
+            running_limit: Running jobs of a project without a limit of its own; None is no limit.
+        """
+        self._session.execute(select(func.pg_advisory_xact_lock(_CLAIMS)))
         now = database_now()
         best = (
-            select(Job.id)
-            .where(
-                Job.status == JobStatus.QUEUED,
-                Job.cancel_requested_at.is_(None),
-                or_(Job.not_before.is_(None), Job.not_before <= now),
-            )
-            .order_by(Job.priority.desc(), Job.created_at, Job.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
+            claim_order.next_job(running_limit)
+            .with_for_update(of=Job, skip_locked=True)
             .scalar_subquery()
         )
         job = self._session.scalar(
@@ -236,19 +244,10 @@ class JobLeaseRepository:
             events.append(job.id, message="Job cancelled.")
         return list(jobs)
 
-    def count_claimable(self) -> int:
-        """Count the jobs a worker could claim now."""
-        now = database_now()
-        count = self._session.scalar(
-            select(func.count())
-            .select_from(Job)
-            .where(
-                Job.status == JobStatus.QUEUED,
-                Job.cancel_requested_at.is_(None),
-                or_(Job.not_before.is_(None), Job.not_before <= now),
-            )
-        )
-        return count or 0
+    def count_claimable(self, *, running_limit: int | None = None) -> int:
+        """Count the waiting jobs that no delay, no wish to cancel and no limit holds back."""
+        jobs = claim_order.claimable(running_limit)
+        return self._session.scalar(select(func.count()).select_from(jobs)) or 0
 
     def is_held(self, job_id: str, fence: int) -> bool:
         """Tell whether this fence still holds the job."""

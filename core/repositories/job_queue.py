@@ -5,8 +5,9 @@ from collections.abc import Collection
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from core.job_state import TERMINAL, JobStatus
+from core.job_state import INITIAL, TERMINAL
 from core.models import Job
+from core.repositories import claim_order
 
 
 class JobQueueRepository:
@@ -15,16 +16,25 @@ class JobQueueRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def positions(self, job_ids: Collection[str]) -> dict[str, int]:
-        """Map the queued ones among these jobs to their places in the queue, from 1."""
+    def positions(self, job_ids: Collection[str], *, running_limit: int | None) -> dict[str, int]:
+        """Map the queued ones among these jobs to their places in the order of claims, from 1.
+
+        Args:
+            job_ids: Which jobs.
+            running_limit: Running jobs of a project without a limit of its own; None is no limit.
+        """
         if not job_ids:
             return {}
-        place = func.row_number().over(order_by=(Job.priority.desc(), Job.created_at, Job.id))
-        queue = (
-            select(Job.id, place.label("place")).where(Job.status == JobStatus.QUEUED).subquery()
-        )
+        queue = claim_order.queue(running_limit)
         waiting = select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))
         return {row.id: row.place for row in self._session.execute(waiting)}
+
+    def count_waiting(self, project_id: str) -> int:
+        """Count a project's jobs that no worker has begun."""
+        statement = select(func.count()).where(
+            Job.project_id == project_id, Job.status.in_(INITIAL)
+        )
+        return self._session.scalar(statement) or 0
 
     def needs_file(self, project_id: str, file_id: str) -> bool:
         """Tell whether a job that is not finished reads this file."""

@@ -9,18 +9,28 @@ from core import api_keys
 from core.api_keys import authenticate
 from core.database import Database
 from core.errors import AuthenticationError, NotFoundError
-from core.provision import ProvisionedKey, create_key, ensure_project
+from core.models import ApiKey
+from core.provision import ProvisionedKey, create_key, ensure_project, rotate_key
 from core.repositories.api_keys import ApiKeyRepository
 
 
-def new_key(database: Database, project: str = "acme", **options: timedelta) -> ProvisionedKey:
+def new_key(
+    database: Database, project: str = "acme", lifetime: timedelta | None = None
+) -> ProvisionedKey:
     with database.session() as session:
-        return create_key(session, project_name=project, name="laptop", **options)
+        return create_key(session, project_name=project, name="laptop", lifetime=lifetime)
 
 
 def opens(database: Database, text_of_key: str) -> str:
     with database.session() as session:
         return authenticate(session, text_of_key).project_id
+
+
+def stored(database: Database, key: ProvisionedKey) -> ApiKey:
+    with database.session() as session:
+        found = ApiKeyRepository(session).find(key.id)
+    assert found is not None
+    return found
 
 
 def test_a_key_opens_its_own_project(clean_database: Database) -> None:
@@ -84,6 +94,54 @@ def test_a_project_cannot_revoke_the_key_of_another(clean_database: Database) ->
         ApiKeyRepository(session).revoke(other.project_id, key.id)
 
     assert opens(clean_database, key.text) == key.project_id
+
+
+def test_a_rotated_key_keeps_its_id_and_scopes_and_its_old_text_opens_nothing(
+    clean_database: Database,
+) -> None:
+    key = new_key(clean_database)
+    before = stored(clean_database, key)
+
+    with clean_database.session() as session:
+        new_text = rotate_key(session, key.project_id, key.id)
+
+    after = stored(clean_database, key)
+    assert opens(clean_database, new_text) == key.project_id
+    assert (after.name, after.scopes, after.expires_at) == ("laptop", before.scopes, None)
+    assert after.public_id != before.public_id
+    with pytest.raises(AuthenticationError):
+        opens(clean_database, key.text)
+
+
+def test_a_revoked_key_and_the_key_of_another_project_cannot_be_rotated(
+    clean_database: Database,
+) -> None:
+    revoked, other = new_key(clean_database), new_key(clean_database, "other")
+    with clean_database.session() as session:
+        ApiKeyRepository(session).revoke(revoked.project_id, revoked.id)
+
+    for key_id in (revoked.id, other.id):
+        with pytest.raises(NotFoundError), clean_database.session() as session:
+            rotate_key(session, revoked.project_id, key_id)
+
+    assert opens(clean_database, other.text) == other.project_id
+
+
+def test_a_key_may_read_and_train_unless_told_otherwise(clean_database: Database) -> None:
+    key = new_key(clean_database)
+
+    # As the release before scopes wrote it.
+    with clean_database.session() as session:
+        session.execute(
+            text(
+                "INSERT INTO api_keys (id, project_id, public_id, secret_sha256, name)"
+                " VALUES ('key-old', :project, 'old', 'x', 'old')"
+            ),
+            {"project": key.project_id},
+        )
+        scopes = [row.scopes for row in ApiKeyRepository(session).list_for_project(key.project_id)]
+
+    assert scopes == [["read", "train"]] * 2
 
 
 def test_an_expired_key_is_refused(clean_database: Database) -> None:

@@ -10,6 +10,8 @@ from core.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
+    QuotaExceededError,
+    RateLimitedError,
     StorageError,
     TunewardError,
     UnavailableError,
@@ -62,6 +64,9 @@ def test_headers_tell_clients_what_to_do() -> None:
     assert error_response(AuthenticationError("No key.")).headers["www-authenticate"] == "Bearer"
     assert error_response(UnavailableError("Away.")).headers["retry-after"] == "2"
     assert "retry-after" not in error_response(NotFoundError("None.")).headers
+    busy = error_response(RateLimitedError("Too many.", retry_after_seconds=7)).headers
+    assert (busy["retry-after"], "x-should-retry" in busy) == ("7", False)
+    assert error_response(QuotaExceededError("Full.")).headers["x-should-retry"] == "false"
 
 
 def test_the_first_problem_is_told_at_its_place_without_its_input() -> None:
@@ -80,9 +85,9 @@ def test_a_problem_of_the_whole_body_has_no_param() -> None:
     assert error.message.startswith("The body: ")
 
 
-def test_routes_declare_a_status_once_and_a_missing_key_always() -> None:
+def test_routes_declare_a_status_once_and_what_any_key_can_meet_always() -> None:
     declared = declares(InvalidRequestError, ConflictError, NotFoundError)
 
-    assert list(declared) == [400, 401, 404]
+    assert list(declared) == [400, 401, 403, 404, 429]
     example = declared[404]["content"]["application/json"]["example"]
     assert set(example["error"]) == {"message", "type", "param", "code"}

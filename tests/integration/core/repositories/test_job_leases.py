@@ -1,6 +1,7 @@
 """Claims, leases and fences, on a real Postgres and by its clock."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -135,18 +136,22 @@ def test_a_job_still_being_validated_is_not_claimed(
         assert JobLeaseRepository(session).claim_next("worker-1", LEASE_SECONDS) is None
 
 
-def test_two_open_transactions_never_claim_the_same_job(
+def test_a_claim_waits_for_the_one_before_it_and_takes_another_job(
     clean_database: Database, tenant: Tenant
 ) -> None:
     add_job(clean_database, tenant)
     add_job(clean_database, tenant)
 
-    with clean_database.session() as one, clean_database.session() as two:
-        first = JobLeaseRepository(one).claim_next("worker-1", LEASE_SECONDS)
-        second = JobLeaseRepository(two).claim_next("worker-2", LEASE_SECONDS)
+    with ThreadPoolExecutor(1) as pool:
+        with clean_database.session() as session:
+            first = JobLeaseRepository(session).claim_next("worker-1", LEASE_SECONDS)
+            other = pool.submit(claim, clean_database, "worker-2")
+            time.sleep(0.2)
+            had_to_wait = not other.done()
+        second = other.result()
 
+    assert had_to_wait
     assert first is not None
-    assert second is not None
     assert first.job_id != second.job_id
 
 
