@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from api.admin.router import router as admin_router
 from api.defenses.router import router as defenses_router
 from api.errors import install_error_handlers
 from api.files.router import router as files_router
@@ -15,6 +16,7 @@ from api.health import router as health_router
 from api.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from api.models.router import router as models_router
 from api.openapi import DESCRIPTION, TAGS, install_openapi
+from api.rate_limits import RateLimitHeadersMiddleware
 from api.state import GatewayState
 from core.database import Database
 from core.log import configure_logging
@@ -22,7 +24,7 @@ from core.model_registry import ModelRegistry
 from core.settings import Settings
 from core.storage.local import LocalStorage
 
-FEATURES = (files_router, fine_tuning_router, models_router, defenses_router)
+FEATURES = (files_router, fine_tuning_router, models_router, defenses_router, admin_router)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -59,7 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
         max_request_bytes=settings.max_request_bytes,
         max_upload_bytes=settings.max_upload_bytes,
     )
-    app.add_middleware(RequestContextMiddleware)  # added last: outermost
+    app.add_middleware(RequestContextMiddleware)  # around what may crash
+    app.add_middleware(RateLimitHeadersMiddleware)  # outermost: a crash is answered with them too
     return app
 
 

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from api.admin.schemas import ApiKeyCreate, ProjectCreate, ProjectUpdate
 from api.errors import ErrorBody
 from api.fine_tuning.schemas import FineTuningJobCreate
 
@@ -14,17 +15,19 @@ Fine-tune a language model on your rows and take the adapter home, guarded again
 among them. The shapes are OpenAI's, so the stock `openai` client works with another `base_url`.
 
 Every error is `{"error": {"message", "type", "param", "code"}}`; every answer carries
-`x-request-id`, which the server's log names too.
+`x-request-id`, which the server's log names too. A key has scopes: `read` for GET, `train` for what
+uploads, creates, cancels or deletes, `admin` for everything under `/v1/organization`.
 """
 TAGS: Final = [
     {"name": "Files", "description": "Training rows in, results out."},
     {"name": "Fine-tuning", "description": "Jobs, their events and what came of them."},
     {"name": "Models", "description": "What can be fine-tuned, and what has been."},
     {"name": "Defenses", "description": "What a job can be guarded with."},
+    {"name": "Projects and keys", "description": "For keys with the scope `admin`."},
     {"name": "Health", "description": "For orchestrators; no key needed."},
 ]
 # Read by our own dependency, where FastAPI does not see them.
-_BODIES: Final = (FineTuningJobCreate, ErrorBody)
+_BODIES: Final = (FineTuningJobCreate, ProjectCreate, ProjectUpdate, ApiKeyCreate, ErrorBody)
 _NEVER_ANSWERED: Final = "422"
 
 

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from core.database import Database
 from core.job_state import JobStatus, Verdict
-from core.models import FileKind
+from core.models import DEFAULT_SCOPES, FileKind, Scope
 from core.provision import create_key
 from core.repositories.files import FileRepository
 from core.repositories.gate_decisions import GateDecisionRepository
@@ -71,10 +71,10 @@ class Gateway:
         """The name of a project that only this test has."""
         return f"{name}-{self._mark}"
 
-    def caller(self, project_name: str) -> TestClient:
+    def caller(self, project_name: str, scopes: Collection[Scope] = DEFAULT_SCOPES) -> TestClient:
         """Make a key of a project, and a client that sends it."""
         with self.database.session() as session:
-            key = create_key(session, project_name=self.project(project_name))
+            key = create_key(session, project_name=self.project(project_name), scopes=scopes)
         client = TestClient(self.app, headers={"Authorization": f"Bearer {key.text}"})
         return self.clients.enter_context(client)
 

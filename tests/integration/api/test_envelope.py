@@ -40,6 +40,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
 def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
     assert sorted(routes(gateway.app)) == [
         ("DELETE", "/v1/files/file_id"),
+        ("DELETE", "/v1/organization/projects/project_id/api_keys/key_id"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
         ("GET", "/v1/defenses"),
@@ -53,9 +54,17 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/safety_report"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/model"),
+        ("GET", "/v1/organization/projects"),
+        ("GET", "/v1/organization/projects/project_id"),
+        ("GET", "/v1/organization/projects/project_id/api_keys"),
+        ("GET", "/v1/organization/projects/project_id/api_keys/key_id"),
         ("POST", "/v1/files"),
         ("POST", "/v1/fine_tuning/jobs"),
         ("POST", "/v1/fine_tuning/jobs/fine_tuning_job_id/cancel"),
+        ("POST", "/v1/organization/projects"),
+        ("POST", "/v1/organization/projects/project_id"),
+        ("POST", "/v1/organization/projects/project_id/api_keys"),
+        ("POST", "/v1/organization/projects/project_id/api_keys/key_id/rotate"),
     ]
 
 
@@ -109,11 +118,24 @@ def test_a_key_with_another_secret_a_revoked_one_and_one_in_the_address_open_not
     assert ask(key.text) == 401
 
 
-def test_the_tenant_comes_from_the_key_alone(acme: TestClient, rival: TestClient) -> None:
-    project = acme.post("/v1/fine_tuning/jobs", json=job_body(upload_id(acme))).json()
-    headers = {"OpenAI-Project": project["organization_id"], "OpenAI-Organization": "acme"}
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ("OpenAI-Project", "mismatched_project"),
+        ("OpenAI-Organization", "mismatched_organization"),
+    ],
+)
+def test_a_header_that_names_another_tenant_than_the_key_is_refused(
+    acme: TestClient, rival: TestClient, header: str, code: str
+) -> None:
+    project = create_job(acme)["organization_id"]
 
-    assert rival.get("/v1/fine_tuning/jobs", headers=headers).json()["data"] == []
+    own = acme.get("/v1/fine_tuning/jobs", headers={header: project})
+    empty = acme.get("/v1/fine_tuning/jobs", headers={header: ""})
+    other = rival.get("/v1/fine_tuning/jobs", headers={header: project})
+
+    assert (own.status_code, empty.status_code, other.status_code) == (200, 200, 401)
+    assert error_of(other)["code"] == code
 
 
 def test_unknown_methods_and_addresses_get_the_envelope(gateway: Gateway, acme: TestClient) -> None:

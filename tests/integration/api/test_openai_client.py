@@ -10,7 +10,9 @@ import pytest
 from openai import OpenAI
 
 from core.database import Database
+from core.models import Scope
 from core.provision import create_key
+from core.repositories.projects import ProjectRepository
 from tests.integration.api.builders import BAD_ROWS, GOOD_ROWS, MODEL, row
 from tests.integration.api.server import GatewayProcess, running_gateway
 
@@ -182,3 +184,54 @@ def test_memory_stays_flat_under_a_large_upload(
     assert uploaded.status == "processed"
     assert uploaded.bytes == received == rows.stat().st_size > 60_000_000
     assert grown < 30_000_000
+
+
+def test_an_operator_manages_projects_and_keys_with_the_client(
+    server: GatewayProcess, database: Database
+) -> None:
+    with database.session() as session:
+        admin_key = create_key(session, project_name="operators", scopes=[Scope.ADMIN]).text
+    made = OpenAI(base_url=f"{server.url}/v1", api_key="", admin_api_key=admin_key, max_retries=0)
+    with made as operator:
+        projects = operator.admin.organization.projects
+        project = projects.create(name="research")
+        # OpenAI's own API makes keys in its dashboard or with service accounts.
+        key = operator.post(
+            f"/organization/projects/{project.id}/api_keys",
+            body={"name": "nightly"},
+            cast_to=dict[str, Any],
+            options={"security": {"admin_api_key_auth": True}},
+        )
+
+        listed = [shown.id for shown in projects.api_keys.list(project.id)]
+        with OpenAI(base_url=f"{server.url}/v1", api_key=key["value"], max_retries=0) as user:
+            assert list(user.files.list()) == []
+            deleted = projects.api_keys.delete(key["id"], project_id=project.id)
+            with pytest.raises(openai.AuthenticationError):
+                user.files.list()
+
+        assert projects.retrieve(project.id) == project
+        assert project.id in [each.id for each in projects.list(limit=1)]
+        assert projects.update(project.id, name="lab").name == "lab"
+        assert listed == [key["id"]]
+        assert deleted.deleted
+
+
+def test_a_permanent_quota_is_asked_for_once(
+    server: GatewayProcess, database: Database, key: str
+) -> None:
+    with database.session() as session:
+        projects = ProjectRepository(session)
+        project = projects.find_by_name("acme")
+        assert project is not None
+        projects.update(project.id, {"stored_bytes_limit": 0})
+    with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=2) as client:
+        started = time.monotonic()
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.files.create(file=("train.jsonl", GOOD_ROWS), purpose="fine-tune")
+        seconds = time.monotonic() - started
+    with database.session() as session:
+        ProjectRepository(session).update(project.id, {"stored_bytes_limit": None})
+
+    assert caught.value.code == "insufficient_quota"
+    assert seconds < 0.4  # the client's first pause alone would take longer
