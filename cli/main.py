@@ -4,15 +4,13 @@ Every import of our own stands inside a command, so ``--help`` is instant and ne
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cli.configuration import HomeOption, read_settings
 from cli.console import failures_as_exit_codes
-from cli.errors import CommandError
-
-if TYPE_CHECKING:
-    from core.settings import Settings
+from cli.tenants import keys_app, projects_app
 
 app = typer.Typer(
     name="tuneward",
@@ -22,10 +20,10 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals may hold rows and keys
     rich_markup_mode="rich",
 )
-keys_app = typer.Typer(help="API keys of projects.", no_args_is_help=True)
 models_app = typer.Typer(help="The base models jobs can name.", no_args_is_help=True)
 moderation_app = typer.Typer(help="The classifier that judges answers.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(projects_app, name="projects")
 app.add_typer(models_app, name="models")
 app.add_typer(moderation_app, name="moderation")
 
@@ -35,9 +33,6 @@ HostOption = Annotated[
 PortOption = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="Port, 0 for a free one.")
 ]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Folder for all state [TUNEWARD_HOME].")
-]
 
 
 @app.command()
@@ -46,7 +41,7 @@ def serve(host: HostOption = None, port: PortOption = None, home: HomeOption = N
     with failures_as_exit_codes():
         from cli.serve import serve as run  # noqa: PLC0415
 
-        run(_settings(host=host, port=port, home=home))
+        run(read_settings(host=host, port=port, home=home))
 
 
 @app.command()
@@ -63,7 +58,7 @@ def demo(
     with failures_as_exit_codes():
         from cli.demo.command import demo_settings, run_demo  # noqa: PLC0415
 
-        run_demo(demo_settings(_settings(home=home, port=0), output), output)
+        run_demo(demo_settings(read_settings(home=home, port=0), output), output)
 
 
 @app.command()
@@ -72,7 +67,7 @@ def gateway(host: HostOption = None, port: PortOption = None) -> None:
     with failures_as_exit_codes():
         from cli.processes import run_gateway  # noqa: PLC0415
 
-        run_gateway(_settings(host=host, port=port))
+        run_gateway(read_settings(host=host, port=port))
 
 
 @app.command()
@@ -81,7 +76,7 @@ def worker() -> None:
     with failures_as_exit_codes():
         from cli.processes import run_worker  # noqa: PLC0415
 
-        run_worker(_settings())
+        run_worker(read_settings())
 
 
 @app.command()
@@ -90,7 +85,7 @@ def relay() -> None:
     with failures_as_exit_codes():
         from cli.processes import run_relay  # noqa: PLC0415
 
-        run_relay(_settings())
+        run_relay(read_settings())
 
 
 @app.command()
@@ -99,7 +94,7 @@ def reconciler() -> None:
     with failures_as_exit_codes():
         from cli.processes import run_reconciler  # noqa: PLC0415
 
-        run_reconciler(_settings())
+        run_reconciler(read_settings())
 
 
 @app.command()
@@ -108,20 +103,7 @@ def migrate() -> None:
     with failures_as_exit_codes():
         from cli.database import migrate as run  # noqa: PLC0415
 
-        run(_settings())
-
-
-@keys_app.command("create")
-def create_key(
-    project: Annotated[str, typer.Option(help="Project; created if there is none of that name.")],
-    name: Annotated[str, typer.Option(help="What the key is for.")],
-    home: HomeOption = None,
-) -> None:
-    """Create an API key and print it, this once, to standard output."""
-    with failures_as_exit_codes():
-        from cli.keys import create  # noqa: PLC0415
-
-        create(_settings(home=home), project, name)
+        run(read_settings())
 
 
 @models_app.command("list")
@@ -130,7 +112,7 @@ def list_models() -> None:
     with failures_as_exit_codes():
         from cli.models import show_models  # noqa: PLC0415
 
-        show_models(_settings())
+        show_models(read_settings())
 
 
 @models_app.command("prepare")
@@ -141,7 +123,7 @@ def prepare_model(
     with failures_as_exit_codes():
         from cli.models import prepare  # noqa: PLC0415
 
-        prepare(_settings(home=home), model)
+        prepare(read_settings(home=home), model)
 
 
 @models_app.command("align")
@@ -184,7 +166,7 @@ def align_model(  # noqa: PLR0913, PLR0917 - one parameter per option
             "seed": seed,
         }
         given = {name: value for name, value in wanted.items() if value is not None}
-        run(_settings(home=home), model, output, AlignmentConfig.model_validate(given))
+        run(read_settings(home=home), model, output, AlignmentConfig.model_validate(given))
 
 
 @moderation_app.command("train")
@@ -197,39 +179,7 @@ def train_moderation(
     with failures_as_exit_codes():
         from cli.moderation import train  # noqa: PLC0415
 
-        train(_settings(), public_rows, output, seed)
-
-
-def _settings(**overrides: Path | str | int | None) -> "Settings":
-    """Read the environment, let options win, and send this process's own log to standard error."""
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from core.log import configure_logging  # noqa: PLC0415
-    from core.settings import Settings  # noqa: PLC0415
-
-    given: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        raise CommandError(
-            "\n".join(
-                f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()
-            ),
-            hint="docs/reference/settings.md describes every setting",
-        ) from error
-    configure_logging(_for_people(settings), "cli")
-    return settings
-
-
-def _for_people(settings: "Settings") -> "Settings":
-    """Keep the log out of the way of what a command prints, unless the operator asked for it."""
-    quiet = {"log_level": "warning", "log_format": "console"}
-    unset = {key: value for key, value in quiet.items() if key not in settings.model_fields_set}
-    return settings.model_copy(update=unset)
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    return f"TUNEWARD_{location[0]}".upper() if location else "settings"
+        train(read_settings(), public_rows, output, seed)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ HEADER = """\
 <!-- Written by `python -m cli.reference`; edit the routes' docstrings in `api/`. -->
 
 The wire format is OpenAI's, so the official `openai` client works with
-`base_url="http://<host>:<port>/v1"`. Every path under `/v1` needs `Authorization: Bearer <key>`.
-The gateway serves its OpenAPI document at `/openapi.json` and a browsable page at `/docs`. Errors
-are described in [errors.md](errors.md).
+`base_url="http://<host>:<port>/v1"`. Every path under `/v1` needs `Authorization: Bearer <key>`,
+with the scope `admin` under `/v1/organization`, else `read` for GET and `train` for all others. The
+gateway serves its OpenAPI document at `/openapi.json` and a browsable page at `/docs`. Errors are
+described in [errors.md](errors.md).
 
 Not offered yet, of OpenAI's fine-tuning, files and models:
 
@@ -24,6 +25,7 @@ Not offered yet, of OpenAI's fine-tuning, files and models:
 - `/v1/uploads`: files in parts; a file is uploaded whole, up to `TUNEWARD_MAX_UPLOAD_BYTES`.
 - `expires_after` of a file: files stay until they are deleted.
 - Methods other than `supervised`, and `integrations`.
+- Under `/v1/organization`: all but projects and their keys; a key's scopes and expiry are fixed.
 - `DELETE /v1/models/{model}`, and every route that runs a model: Tuneward tunes, it does not serve.
 
 An address or method that is not offered answers 404 `unknown_url` or 405 `method_not_allowed`.

@@ -25,7 +25,7 @@ def test_help_names_every_command() -> None:
     assert code == 0
     for command in (
         *("serve", "demo", "gateway", "worker", "relay", "reconciler", "migrate"),
-        *("keys", "models", "moderation"),
+        *("keys", "projects", "models", "moderation"),
     ):
         assert re.search(rf"│ {command}\s", text), command
 

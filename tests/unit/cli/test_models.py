@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from cli import console
-from cli.models import HEADINGS, render_models, show_models
+from cli import console, tables
+from cli.models import HEADINGS, show_models
 from core.model_registry import ModelRegistry
 from core.settings import Settings
 
@@ -15,7 +15,7 @@ MODEL = ("smollm2-135m-instruct", "SmolLM2 135M Instruct", "Apache-2.0", "packag
 
 def printed(width: int) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(render_models([MODEL]))
+    Console(file=stream, width=width).print(tables.render(HEADINGS, [MODEL]))
     return stream.getvalue()
 
 
