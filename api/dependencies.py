@@ -21,6 +21,7 @@ _FILE_ID: Final = re.compile(r"file-[0-9A-Za-z]{1,64}")
 _JOB_ID: Final = re.compile(r"ftjob-[0-9A-Za-z]{1,64}")
 _PROJECT_ID: Final = re.compile(r"proj-[0-9A-Za-z]{1,64}")
 _KEY_ID: Final = re.compile(r"key-[0-9A-Za-z]{1,64}")
+_UPLOAD_ID: Final = re.compile(r"upload-[0-9A-Za-z]{1,64}")
 _MODEL_ID: Final = re.compile(r"[0-9A-Za-z._:-]{1,256}")
 
 
@@ -68,6 +69,11 @@ FileIdPath = Annotated[
     str,
     Path(description="Id of a file, `file-…`."),
     _known_form(_FILE_ID, "There is no such file.", "file_id"),
+]
+UploadIdPath = Annotated[
+    str,
+    Path(description="Id of an upload, `upload-…`."),
+    _known_form(_UPLOAD_ID, "There is no such upload.", "upload_id"),
 ]
 JobIdPath = Annotated[
     str,

@@ -10,21 +10,32 @@ from starlette.concurrency import run_in_threadpool
 from api.admin.router import router as admin_router
 from api.defenses.router import router as defenses_router
 from api.errors import install_error_handlers
+from api.event_stream import StreamSlots
 from api.files.router import router as files_router
 from api.fine_tuning.router import router as fine_tuning_router
+from api.graders.router import router as graders_router
 from api.health import router as health_router
 from api.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from api.models.router import router as models_router
 from api.openapi import DESCRIPTION, TAGS, install_openapi
 from api.rate_limits import RateLimitHeadersMiddleware
 from api.state import GatewayState
+from api.uploads.router import router as uploads_router
 from core.database import Database
 from core.log import configure_logging
 from core.model_registry import ModelRegistry
 from core.settings import Settings
 from core.storage.local import LocalStorage
 
-FEATURES = (files_router, fine_tuning_router, models_router, defenses_router, admin_router)
+FEATURES = (
+    files_router,
+    uploads_router,
+    fine_tuning_router,
+    graders_router,
+    models_router,
+    defenses_router,
+    admin_router,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -38,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         database=Database.from_settings(settings),
         storage=LocalStorage(settings.storage_path),
         registry=ModelRegistry.load(settings),
+        streams=StreamSlots(settings.max_event_streams),
     )
     app = FastAPI(
         title="Tuneward",
@@ -60,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimitMiddleware,
         max_request_bytes=settings.max_request_bytes,
         max_upload_bytes=settings.max_upload_bytes,
+        max_part_bytes=settings.max_part_bytes,
     )
     app.add_middleware(RequestContextMiddleware)  # around what may crash
     app.add_middleware(RateLimitHeadersMiddleware)  # outermost: a crash is answered with them too

@@ -20,13 +20,14 @@ _log = structlog.get_logger(__name__)
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 UPLOAD_PATH: Final = "/v1/files"
+_PART_PATH: Final = re.compile(r"/v1/uploads/[^/]+/parts")
 # What a multipart body adds to the file: boundaries, part headers, the other fields.
 UPLOAD_OVERHEAD_BYTES: Final = 64 * 1024
 # A client that is told off in the middle of its body reads the answer only if we keep listening.
 _DRAINED_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 2.0
 _FIRST_ERROR: Final = 400
-_OUR_ID: Final = re.compile(r"(file|ftjob)-[0-9A-Za-z]{1,64}")
+_OUR_ID: Final = re.compile(r"(file|ftjob|upload)-[0-9A-Za-z]{1,64}")
 
 
 class RequestContextMiddleware:
@@ -71,22 +72,23 @@ class BodyLimitMiddleware:
         app: The application.
         max_request_bytes: Limit for bodies held in memory.
         max_upload_bytes: Limit for the file of an upload, which is streamed.
+        max_part_bytes: Limit for one part of an upload in parts, streamed likewise.
     """
 
-    def __init__(self, app: ASGIApp, *, max_request_bytes: int, max_upload_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_request_bytes: int, max_upload_bytes: int, max_part_bytes: int
+    ) -> None:
         self._app = app
         self._max_request_bytes = max_request_bytes
         self._max_upload_bytes = max_upload_bytes + UPLOAD_OVERHEAD_BYTES
+        self._max_part_bytes = max_part_bytes + UPLOAD_OVERHEAD_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, counting its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = scope["method"] == "POST" and scope["path"] == UPLOAD_PATH
-        body = _CountedBody(
-            receive, self._max_upload_bytes if is_upload else self._max_request_bytes
-        )
+        body = _CountedBody(receive, self._limit(scope))
 
         async def send_after_body(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= _FIRST_ERROR:
@@ -97,6 +99,13 @@ class BodyLimitMiddleware:
             await error_response(too_large(body.limit))(scope, receive, send_after_body)
         else:
             await self._app(scope, body.receive, send_after_body)
+
+    def _limit(self, scope: Scope) -> int:
+        if scope["method"] == "POST" and scope["path"] == UPLOAD_PATH:
+            return self._max_upload_bytes
+        if scope["method"] == "POST" and _PART_PATH.fullmatch(scope["path"]):
+            return self._max_part_bytes
+        return self._max_request_bytes
 
 
 class _CountedBody:

@@ -9,6 +9,8 @@ from pydantic.json_schema import models_json_schema
 from api.admin.schemas import ApiKeyCreate, ProjectCreate, ProjectUpdate
 from api.errors import ErrorBody
 from api.fine_tuning.schemas import FineTuningJobCreate
+from api.graders.schemas import GraderRun, GraderValidate
+from api.uploads.schemas import UploadComplete, UploadCreate
 
 DESCRIPTION: Final = """\
 Fine-tune a language model on your rows and take the adapter home, guarded against the harmful rows
@@ -20,14 +22,26 @@ uploads, creates, cancels or deletes, `admin` for everything under `/v1/organiza
 """
 TAGS: Final = [
     {"name": "Files", "description": "Training rows in, results out."},
+    {"name": "Uploads", "description": "Large files, in parts."},
     {"name": "Fine-tuning", "description": "Jobs, their events and what came of them."},
+    {"name": "Graders", "description": "What gives a sample its reward; nothing is stored."},
     {"name": "Models", "description": "What can be fine-tuned, and what has been."},
     {"name": "Defenses", "description": "What a job can be guarded with."},
     {"name": "Projects and keys", "description": "For keys with the scope `admin`."},
     {"name": "Health", "description": "For orchestrators; no key needed."},
 ]
 # Read by our own dependency, where FastAPI does not see them.
-_BODIES: Final = (FineTuningJobCreate, ProjectCreate, ProjectUpdate, ApiKeyCreate, ErrorBody)
+_BODIES: Final = (
+    FineTuningJobCreate,
+    UploadCreate,
+    UploadComplete,
+    GraderValidate,
+    GraderRun,
+    ProjectCreate,
+    ProjectUpdate,
+    ApiKeyCreate,
+    ErrorBody,
+)
 _NEVER_ANSWERED: Final = "422"
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from api.event_stream import StreamSlots
 from core.database import Database
 from core.model_registry import ModelRegistry
 from core.settings import Settings
@@ -18,6 +19,7 @@ class GatewayState:
     database: Database
     storage: ArtifactStorage
     registry: ModelRegistry
+    streams: StreamSlots
 
 
 def gateway_state(request: Request) -> GatewayState:

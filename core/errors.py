@@ -10,6 +10,7 @@ TunewardError                    500  internal_error
 ├── QuotaExceededError           429  insufficient_quota
 ├── RateLimitedError             429  rate_limit_exceeded       retryable
 ├── TransientError               503  temporarily_unavailable   retryable
+│   ├── TooManyStreamsError      429  too_many_streams          retryable
 │   └── UnavailableError         503  service_unavailable       retryable
 │       └── StorageUnavailableError  503  storage_unavailable   retryable
 ├── JobFailedError               500  internal_error, or the code given: ends a job for good
@@ -69,13 +70,18 @@ class RequestErrorCode(StrEnum):
     UNSUPPORTED_PARAMETER = "unsupported_parameter"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     FILE_IN_USE = "file_in_use"
+    UPLOAD_NOT_PENDING = "upload_not_pending"
+    INCOMPLETE_UPLOAD = "incomplete_upload"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
     # Jobs and models.
     FILE_NOT_FOUND = "file_not_found"
     WRONG_FILE_PURPOSE = "wrong_file_purpose"
     MODEL_NOT_AVAILABLE = "model_not_available"
     MODEL_NOT_FOUND = "model_not_found"
+    BASE_MODEL = "base_model"
     INVALID_HYPERPARAMETERS = "invalid_hyperparameters"
     INVALID_DEFENSE_CONFIG = "invalid_defense_config"
+    UNSUPPORTED_GRADER = "unsupported_grader"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
     ADAPTER_NOT_READY = "adapter_not_ready"
     NO_ADAPTER = "no_adapter"
@@ -195,6 +201,14 @@ class TransientError(TunewardError):
     code = "temporarily_unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retryable = True
+
+
+class TooManyStreamsError(TransientError):
+    """The gateway already serves as many live streams as it may."""
+
+    code = "too_many_streams"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "requests"
 
 
 class UnavailableError(TransientError):

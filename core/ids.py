@@ -4,7 +4,7 @@ import secrets
 import string
 from typing import Literal
 
-IdPrefix = Literal["file", "ftjob", "ftevent", "proj", "key", "art", "gate"]
+IdPrefix = Literal["file", "ftjob", "ftevent", "proj", "key", "art", "gate", "upload", "part"]
 
 ALPHABET = string.digits + string.ascii_letters
 RANDOM_LENGTH = 24

@@ -61,6 +61,16 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         default=512 * MEBIBYTE, gt=0, description="Largest uploaded file."
     )
+    max_upload_in_parts_bytes: int = Field(
+        default=8192 * MEBIBYTE, gt=0, description="Largest file that is uploaded in parts."
+    )
+    max_part_bytes: int = Field(
+        default=64 * MEBIBYTE, gt=0, description="Largest part of such a file."
+    )
+    upload_lifetime: Duration = Field(
+        default=timedelta(hours=1),
+        description="An upload in parts that is not completed by then is removed.",
+    )
     max_request_bytes: int = Field(
         default=MEBIBYTE, gt=0, description="Largest body of any other request."
     )
@@ -106,6 +116,14 @@ class Settings(BaseSettings):
     database_lock_timeout: Duration = Field(
         default=timedelta(seconds=5),
         description="Postgres stops a statement that waits longer for a lock.",
+    )
+
+    max_event_streams: int = Field(
+        default=100, gt=0, description="Live event streams a gateway process serves at once."
+    )
+    event_stream_duration: Duration = Field(
+        default=timedelta(hours=1),
+        description="A live event stream ends after so long; clients come back by themselves.",
     )
 
     lease_duration: Duration = Field(

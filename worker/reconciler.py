@@ -5,6 +5,7 @@
 - While jobs wait, workers are woken again: a message can be lost, a waiting job can not.
 - Messages that left long ago are forgotten.
 - What finished jobs and dead attempts leave in storage and on disk is removed.
+- Files past their lifetime and unfinished uploads are removed.
 """
 
 import threading
@@ -22,6 +23,7 @@ from core.settings import Settings
 from core.storage.local import LocalStorage
 from core.storage.protocol import WORKER_PREFIXES
 from core.task_names import WAKE_WORKER
+from worker.expired import Expired
 from worker.leftovers import Leftovers
 from worker.periodic import heartbeat_file, run_periodically
 
@@ -39,6 +41,7 @@ class Reconciliation:
     cancelled: int
     woken: int
     cleaned: int = 0
+    expired: int = 0
 
 
 class Reconciler:
@@ -48,6 +51,7 @@ class Reconciler:
         database: Holds the jobs.
         max_attempts: A job that was lost as often is not tried again.
         leftovers: Removes what jobs leave behind; None where storage is out of reach.
+        expired: Removes what is past its lifetime; None likewise.
         running_limit: Running jobs of a project without a limit of its own; None is no limit.
     """
 
@@ -56,6 +60,7 @@ class Reconciler:
         database: Database,
         max_attempts: int,
         leftovers: Leftovers | None = None,
+        expired: Expired | None = None,
         *,
         running_limit: int | None = None,
     ) -> None:
@@ -63,6 +68,7 @@ class Reconciler:
         self._max_attempts = max_attempts
         self._running_limit = running_limit
         self._leftovers = leftovers
+        self._expired = expired
 
     def reconcile(self) -> Reconciliation:
         """Do one round."""
@@ -78,7 +84,8 @@ class Reconciler:
                 wake_worker(session)
             outbox.delete_sent(KEEP_SENT)
         cleaned = 0 if self._leftovers is None else self._leftovers.try_to_remove()
-        result = Reconciliation(len(taken_back), len(cancelled), missing, cleaned)
+        expired = 0 if self._expired is None else self._expired.try_to_remove()
+        result = Reconciliation(len(taken_back), len(cancelled), missing, cleaned, expired)
         if result != Reconciliation(0, 0, 0):
             _log.info(
                 "reconciled",
@@ -86,6 +93,7 @@ class Reconciler:
                 cancelled=result.cancelled,
                 woken=result.woken,
                 cleaned=result.cleaned,
+                expired=result.expired,
             )
         return result
 
@@ -93,14 +101,16 @@ class Reconciler:
 def run_forever(settings: Settings, stop: threading.Event) -> None:
     """Reconcile until told to stop, through outages of Postgres."""
     database = Database.from_settings(settings)
-    leftovers = None
+    leftovers, expired = None, None
     if settings.storage_path.is_dir():  # on another machine than the workers' it may not be
         storage = LocalStorage(settings.storage_path, prefixes=WORKER_PREFIXES)
         leftovers = Leftovers(database, storage, settings.workspaces)
+        expired = Expired(database, storage)
     reconciler = Reconciler(
         database,
         settings.max_attempts,
         leftovers,
+        expired,
         running_limit=settings.project_running_jobs,
     )
     try:

@@ -50,10 +50,19 @@ class UploadReader:
         content_type: The request's header, with the boundary.
         sink: Receives the file.
         max_file_bytes: The file may be this long and no longer.
+        file_field: The name of the field that holds the file.
     """
 
-    def __init__(self, content_type: str, sink: ByteSink, *, max_file_bytes: int) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        sink: ByteSink,
+        *,
+        max_file_bytes: int,
+        file_field: str = FILE_FIELD,
+    ) -> None:
         self._sink = sink
+        self._file_field = file_field
         self._max_file_bytes = max_file_bytes
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._on_part_begin,
@@ -102,7 +111,7 @@ class UploadReader:
         if not self._has_file:
             raise InvalidRequestError(
                 "The upload has no file.",
-                param=FILE_FIELD,
+                param=self._file_field,
                 code=RequestErrorCode.MISSING_REQUIRED_PARAMETER,
             )
         return UploadForm(filename=self._filename, fields=self._fields)
@@ -131,24 +140,24 @@ class UploadReader:
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
             self._part.filename = options[b"filename"].decode("utf-8", "replace")
-        if self._part.name == FILE_FIELD:
+        if self._part.name == self._file_field:
             if self._has_file:
                 raise InvalidRequestError(
                     "The upload has more than one file.",
-                    param=FILE_FIELD,
+                    param=self._file_field,
                     code=RequestErrorCode.INVALID_VALUE,
                 )
             self._has_file = True
             self._filename = self._part.filename
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._part.name == FILE_FIELD:
+        if self._part.name == self._file_field:
             self._file_bytes += end - start
             if self._file_bytes > self._max_file_bytes:
                 raise PayloadTooLargeError(
                     f"The file is larger than {self._max_file_bytes} bytes.",
-                    param=FILE_FIELD,
-                    hint="Split it into several files.",
+                    param=self._file_field,
+                    hint="Send it in smaller parts, through `/v1/uploads`.",
                 )
             self._pending.append(data[start:end])
             return
@@ -160,7 +169,7 @@ class UploadReader:
             )
 
     def _on_part_end(self) -> None:
-        if self._part.name != FILE_FIELD:
+        if self._part.name != self._file_field:
             self._fields[self._part.name] = self._part.value.decode("utf-8", "replace")
 
     def _on_end(self) -> None:
@@ -174,7 +183,7 @@ def _boundary(content_type: str) -> bytes:
         raise InvalidRequestError(
             "The body is not multipart/form-data.",
             code=RequestErrorCode.INVALID_MULTIPART,
-            hint="Send the fields `file` and `purpose` as a multipart form.",
+            hint="Send the fields as a multipart form.",
         )
     return boundary
 

@@ -36,6 +36,13 @@ _UPLOAD_BODY = {
                             "description": "JSON Lines, one conversation per line.",
                         },
                         "purpose": {"type": "string", "enum": list(UploadPurpose)},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": 3600,
+                            "maximum": 2592000,
+                            "description": "Without both, the file is kept until deleted.",
+                        },
                     },
                 }
             }
@@ -82,14 +89,18 @@ def list_files(
     caller: CallerDep,
     purpose: Annotated[str | None, Query(pattern=r"^[a-z_-]{1,32}$")] = None,
     after: AfterQuery = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-    order: Annotated[
-        Literal["desc"], Query(description="Newest first is the only order.")
-    ] = "desc",
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Most files on the page.")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="`desc` is newest first.")] = "desc",
 ) -> ListPage[FileObject]:
-    """List the project's files, newest first, uploads and results alike."""
-    del order
-    return service.list_files(session, caller.project_id, purpose=purpose, after=after, limit=limit)
+    """List the project's files, uploads and results alike."""
+    return service.list_files(
+        session,
+        caller.project_id,
+        purpose=purpose,
+        after=after,
+        limit=limit,
+        oldest_first=order == "asc",
+    )
 
 
 @router.get(

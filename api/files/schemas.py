@@ -82,7 +82,7 @@ class FileObject(ListedObject):
     object: Literal["file"] = "file"
     bytes: int
     created_at: int = Field(description="Unix seconds.")
-    expires_at: int | None = None
+    expires_at: int | None = Field(description="Unix seconds; null is kept until deleted.")
     filename: str
     purpose: str
     status: FileStatus
@@ -106,6 +106,7 @@ def show_file(file: File) -> FileObject:
         id=file.id,
         bytes=file.bytes,
         created_at=int(file.created_at.timestamp()),
+        expires_at=None if file.expires_at is None else int(file.expires_at.timestamp()),
         filename=file.filename,
         purpose=file.purpose,
         status=file.status,

@@ -1,7 +1,6 @@
 """Uploading, reading and deleting files."""
 
 from collections.abc import AsyncIterator
-from typing import Final
 
 from fastapi.concurrency import contextmanager_in_threadpool
 from sqlalchemy.orm import Session
@@ -9,12 +8,13 @@ from starlette.concurrency import run_in_threadpool
 
 from api.files.download import Download
 from api.files.filenames import display_name
-from api.files.multipart import UploadForm, UploadReader
+from api.files.multipart import UploadReader
+from api.files.purpose import FilePurpose, read_purpose
 from api.files.schemas import FileObject, UploadPurpose, show_file
 from api.pagination import ListPage, checked_cursor, list_page
 from api.state import GatewayState
 from core.datasets.validation import ValidationReport, validate_rows
-from core.errors import ConflictError, InvalidRequestError, NotFoundError, RequestErrorCode
+from core.errors import ConflictError, NotFoundError, RequestErrorCode
 from core.ids import new_id
 from core.models import File, FileKind, FileStatus
 from core.quotas import QuotaKeeper
@@ -22,8 +22,6 @@ from core.repositories.files import FileRepository
 from core.repositories.gate_decisions import GateDecisionRepository
 from core.repositories.job_queue import JobQueueRepository
 from core.storage.protocol import ArtifactStorage, StoredObject, upload_key
-
-_FIELDS: Final = frozenset({"purpose"})
 
 
 async def upload(
@@ -42,7 +40,7 @@ async def upload(
     async with contextmanager_in_threadpool(writer_context) as writer:
         reader = UploadReader(content_type, writer, max_file_bytes=state.settings.max_upload_bytes)
         form = await reader.read(chunks)
-        purpose = _purpose(form)
+        purpose = read_purpose(form)
     return await run_in_threadpool(
         _record, state, project_id, file_id, form.filename, purpose, writer.stored
     )
@@ -53,25 +51,23 @@ def _record(
     project_id: str,
     file_id: str,
     filename: str | None,
-    purpose: UploadPurpose,
+    purpose: FilePurpose,
     stored: StoredObject,
 ) -> FileObject:
     try:
-        report = _validate(state, stored) if purpose is UploadPurpose.FINE_TUNE else None
+        report = check_rows(state, stored, purpose.purpose)
         with state.database.session() as session:
             QuotaKeeper(session, project_id, state.settings).admit_file(
                 stored.bytes, 0 if report is None else report.rows
             )
-            file = FileRepository(session).add_upload(
+            file = add_file(
+                session,
                 project_id,
                 file_id=file_id,
                 filename=display_name(filename),
                 purpose=purpose,
                 stored=stored,
-                status=(
-                    FileStatus.PROCESSED if report is None or report.valid else FileStatus.ERROR
-                ),
-                validation=None if report is None else report.to_json(),
+                report=report,
             )
         return show_file(file)
     except BaseException:
@@ -85,37 +81,40 @@ def _require_room(state: GatewayState, project_id: str) -> None:
         QuotaKeeper(session, project_id, state.settings).admit_file(1, 0)
 
 
-def _validate(state: GatewayState, stored: StoredObject) -> ValidationReport:
+def check_rows(
+    state: GatewayState, stored: StoredObject, purpose: UploadPurpose
+) -> ValidationReport | None:
+    """Read the rows of a training file; None for a file of another purpose."""
+    if purpose is not UploadPurpose.FINE_TUNE:
+        return None
     with state.storage.open(stored.key) as rows:
         return validate_rows(rows, max_row_bytes=state.settings.max_row_bytes)
 
 
-def _purpose(form: UploadForm) -> UploadPurpose:
-    unknown = sorted(set(form.fields) - _FIELDS)
-    if unknown:
-        is_expiry = unknown[0].startswith("expires_after")
-        raise InvalidRequestError(
-            "Files do not expire here." if is_expiry else "The form has an unknown field.",
-            param="expires_after" if is_expiry else None,
-            code=RequestErrorCode.UNSUPPORTED_PARAMETER,
-            hint="Leave it out; delete the file when it is no longer needed."
-            if is_expiry
-            else None,
-        )
-    purpose = form.fields.get("purpose")
-    if purpose is None:
-        raise InvalidRequestError(
-            "The upload has no purpose.",
-            param="purpose",
-            code=RequestErrorCode.MISSING_REQUIRED_PARAMETER,
-        )
-    if purpose not in set(UploadPurpose):
-        raise InvalidRequestError(
-            f"The purpose must be one of {', '.join(UploadPurpose)}.",
-            param="purpose",
-            code=RequestErrorCode.INVALID_VALUE,
-        )
-    return UploadPurpose(purpose)
+def add_file(
+    session: Session,
+    project_id: str,
+    *,
+    file_id: str,
+    filename: str,
+    purpose: FilePurpose,
+    stored: StoredObject,
+    report: ValidationReport | None,
+) -> File:
+    """Record a file whose bytes are stored and whose rows were read."""
+    files = FileRepository(session)
+    file = files.add_upload(
+        project_id,
+        file_id=file_id,
+        filename=filename,
+        purpose=purpose.purpose,
+        stored=stored,
+        status=FileStatus.PROCESSED if report is None or report.valid else FileStatus.ERROR,
+        validation=None if report is None else report.to_json(),
+    )
+    if purpose.lifetime is not None:
+        files.set_lifetime(file, purpose.lifetime)
+    return file
 
 
 def retrieve(session: Session, project_id: str, file_id: str) -> FileObject:
@@ -124,12 +123,20 @@ def retrieve(session: Session, project_id: str, file_id: str) -> FileObject:
 
 
 def list_files(
-    session: Session, project_id: str, *, purpose: str | None, after: str | None, limit: int
+    session: Session,
+    project_id: str,
+    *,
+    purpose: str | None,
+    after: str | None,
+    limit: int,
+    oldest_first: bool,
 ) -> ListPage[FileObject]:
-    """Show a page of files, newest first."""
+    """Show a page of files."""
     files = FileRepository(session)
     with checked_cursor():
-        page = files.list_page(project_id, purpose=purpose, after=after, limit=limit)
+        page = files.list_page(
+            project_id, purpose=purpose, after=after, limit=limit, oldest_first=oldest_first
+        )
     return list_page(page, show_file)
 
 

@@ -6,11 +6,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import Response
 
-from api.dependencies import JobIdPath, RegistryDep, SessionDep, SettingsDep, StorageDep
+from api.dependencies import (
+    JobIdPath,
+    RegistryDep,
+    SessionDep,
+    SettingsDep,
+    StateDep,
+    StorageDep,
+)
 from api.errors import declares
 from api.files import download
 from api.fine_tuning import service
 from api.fine_tuning.creation import JobCreator, Repetition, repetition
+from api.fine_tuning.live_events import Following
 from api.fine_tuning.schemas import (
     CREATE_EXAMPLE,
     FineTuningJob,
@@ -26,6 +34,7 @@ from core.errors import (
     NotFoundError,
     PayloadTooLargeError,
     QuotaExceededError,
+    TooManyStreamsError,
 )
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
@@ -33,6 +42,9 @@ router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
 _ARCHIVE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/x-tar": {}}, "description": "The archive."},
     206: {"content": {"application/x-tar": {}}, "description": "The bytes of one range."},
+}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "A page, or a stream of events."}
 }
 _REPORT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {}}, "description": "The report."}
@@ -119,16 +131,28 @@ def cancel_fine_tuning_job(
     dependencies=[READS],
     operation_id="listFineTuningEvents",
     summary="List a job's events",
-    responses=declares(InvalidRequestError, NotFoundError),
+    response_model=ListPage[FineTuningJobEvent],
+    responses=declares(InvalidRequestError, NotFoundError, TooManyStreamsError) | _EVENTS,
 )
 def list_fine_tuning_events(
+    state: StateDep,
     session: SessionDep,
     caller: CallerDep,
     fine_tuning_job_id: JobIdPath,
+    following: Annotated[Following, Depends()],
     after: AfterQuery = None,
     limit: LimitQuery = 20,
-) -> ListPage[FineTuningJobEvent]:
-    """List what happened to a job, newest first: messages, metrics per step, safety checks."""
+) -> ListPage[FineTuningJobEvent] | Response:
+    """List what happened to a job, newest first: messages, metrics per step, safety checks.
+
+    With `stream=true` the answer is a stream of server-sent events, from the one behind `after` or
+    `Last-Event-ID` on; it ends with `data: [DONE]` once the job is over and all of them are sent.
+    """
+    if following.stream:
+        behind = following.last_event_id or after
+        return service.follow_events(
+            state, session, caller.project_id, fine_tuning_job_id, behind=behind
+        )
     return service.list_events(
         session, caller.project_id, fine_tuning_job_id, after=after, limit=limit
     )

@@ -7,11 +7,14 @@ from typing import Final
 from fastapi import Request
 from sqlalchemy.orm import Session
 
+from api.event_stream import EventStreamResponse
 from api.files import service as files
 from api.files.download import Download
+from api.fine_tuning.live_events import LiveEvents, known_sequence
 from api.fine_tuning.presenter import show_event, show_job
 from api.fine_tuning.schemas import FineTuningJob, FineTuningJobEvent
 from api.pagination import ListPage, checked_cursor, list_page
+from api.state import GatewayState
 from core.errors import InvalidRequestError, NotFoundError, RequestErrorCode
 from core.job_state import TERMINAL, JobStatus, Verdict
 from core.models import FileKind, Job
@@ -122,6 +125,26 @@ def list_events(
     with checked_cursor():
         page = events.list_page(project_id, job_id, after=after, limit=limit)
     return list_page(page, show_event)
+
+
+def follow_events(
+    state: GatewayState, session: Session, project_id: str, job_id: str, *, behind: str | None
+) -> EventStreamResponse:
+    """Stream a job's events, oldest first, from the one behind an event that is known.
+
+    Raises:
+        InvalidRequestError: The job has no such event.
+        NotFoundError: There is no such job.
+    """
+    _find(session, project_id, job_id)
+    live = LiveEvents(
+        database=state.database,
+        project_id=project_id,
+        job_id=job_id,
+        sequence=known_sequence(session, project_id, job_id, behind),
+        max_seconds=state.settings.event_stream_duration.total_seconds(),
+    )
+    return EventStreamResponse(live.frames(), state.streams)
 
 
 def find_adapter(session: Session, project_id: str, job_id: str) -> Download:

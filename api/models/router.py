@@ -1,14 +1,15 @@
 """Routes under `/v1/models`. No SQL and no rules here: see `service.py`."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, BackgroundTasks
 
-from api.dependencies import ModelIdPath, RegistryDep, SessionDep
+from api.dependencies import ModelIdPath, RegistryDep, SessionDep, StorageDep
 from api.errors import declares
+from api.files.service import remove_bytes
 from api.models import service
-from api.models.schemas import ModelObject
+from api.models.schemas import DeletedModelObject, ModelObject
 from api.pagination import ListPage
-from api.security import READS, CallerDep
-from core.errors import NotFoundError
+from api.security import READS, TRAINS, CallerDep
+from core.errors import ConflictError, NotFoundError, PermissionDeniedError
 
 router = APIRouter(prefix="/models", tags=["Models"])
 
@@ -35,3 +36,24 @@ def retrieve_model(
 ) -> ModelObject:
     """Describe one base model or one of the project's tuned models."""
     return service.retrieve(session, registry, caller.project_id, model)
+
+
+@router.delete(
+    "/{model}",
+    dependencies=[TRAINS],
+    operation_id="deleteModel",
+    summary="Delete a tuned model",
+    responses=declares(ConflictError, PermissionDeniedError, NotFoundError),
+)
+def delete_model(
+    session: SessionDep,
+    storage: StorageDep,
+    registry: RegistryDep,
+    caller: CallerDep,
+    model: ModelIdPath,
+    tasks: BackgroundTasks,
+) -> DeletedModelObject:
+    """Delete a tuned model and its adapter archive; the job, its metrics and its report stay."""
+    for storage_key in service.delete(session, registry, caller.project_id, model):
+        tasks.add_task(remove_bytes, storage, storage_key)
+    return DeletedModelObject(id=model)

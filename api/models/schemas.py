@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from api.pagination import ListedObject
 
@@ -19,3 +19,11 @@ class ModelObject(ListedObject):
     )
     fine_tuning_job: str | None = Field(default=None, description="The job that tuned it.")
     licence: str | None = Field(default=None, description="SPDX name; only for base models.")
+
+
+class DeletedModelObject(BaseModel):
+    """The answer to a deletion."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True

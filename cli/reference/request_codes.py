@@ -96,8 +96,8 @@ REQUEST_CODES: dict[Code, Explanation] = {
     ),
     Code.UNSUPPORTED_PARAMETER: Explanation(
         _BAD,
-        "An upload has a field that is not offered here, such as `expires_after`.",
-        "Leave the field out; delete files that are no longer needed.",
+        "An upload has a field that is not offered here.",
+        "Leave the field out.",
     ),
     Code.RANGE_NOT_SATISFIABLE: Explanation(
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
@@ -106,8 +106,23 @@ REQUEST_CODES: dict[Code, Explanation] = {
     ),
     Code.FILE_IN_USE: Explanation(
         _BAD,
-        "A job that is not finished needs the file that was to be deleted.",
+        "A job that is not finished needs the file or model that was to be deleted.",
         "Wait for the job, or cancel it.",
+    ),
+    Code.UPLOAD_NOT_PENDING: Explanation(
+        _BAD,
+        "The upload in parts is completed, cancelled or expired.",
+        "Create another one.",
+    ),
+    Code.INCOMPLETE_UPLOAD: Explanation(
+        _BAD,
+        "The parts have not as many bytes as the upload has announced.",
+        "Name all parts in `part_ids`, each once and in order.",
+    ),
+    Code.CHECKSUM_MISMATCH: Explanation(
+        _BAD,
+        "The parts, in this order, have another MD5 than `md5` says.",
+        "Check the order of `part_ids`; send the part that was damaged again.",
     ),
     Code.FILE_NOT_FOUND: Explanation(
         _NOT_FOUND,
@@ -127,6 +142,11 @@ REQUEST_CODES: dict[Code, Explanation] = {
         "There is no base model and no tuned model of this project with this id.",
         "`GET /v1/models` lists them.",
     ),
+    Code.BASE_MODEL: Explanation(
+        HTTPStatus.FORBIDDEN,
+        "A base model was to be deleted; it belongs to the operator.",
+        "The operator takes it out of the model registry.",
+    ),
     Code.INVALID_HYPERPARAMETERS: Explanation(
         _BAD,
         "Hyperparameters contradict each other, or the model's aligned adapter.",
@@ -136,6 +156,11 @@ REQUEST_CODES: dict[Code, Explanation] = {
         _BAD,
         "There is no such defense or option, or a value is out of range.",
         "`GET /v1/defenses` gives each one's schema.",
+    ),
+    Code.UNSUPPORTED_GRADER: Explanation(
+        _BAD,
+        "A grader is of a type, or has a metric, that this server does not offer.",
+        "Take one that the message names, or a metric of the API reference.",
     ),
     Code.JOB_NOT_CANCELLABLE: Explanation(
         _BAD, "The job is finished already.", "Nothing: it does not run any more."

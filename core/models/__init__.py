@@ -10,6 +10,7 @@ from core.models.job_event import EventLevel, EventType, JobEvent
 from core.models.outbox import OutboxMessage
 from core.models.project import Project
 from core.models.request_bucket import RequestBucket
+from core.models.upload import Upload, UploadPart, UploadStatus
 
 __all__ = [
     "DEFAULT_SCOPES",
@@ -28,4 +29,7 @@ __all__ = [
     "Project",
     "RequestBucket",
     "Scope",
+    "Upload",
+    "UploadPart",
+    "UploadStatus",
 ]

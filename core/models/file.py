@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.models.base import Base, CreatedAt, Json, check_values, text_enum
@@ -47,6 +47,11 @@ class File(Base):
         # Lets a job's row name a file of its own project and of no other.
         UniqueConstraint("project_id", "id"),
         Index("ix_files_page", "project_id", "created_at", "id"),
+        Index(
+            "ix_files_expiry",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL AND deleted_at IS NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -63,4 +68,5 @@ class File(Base):
     status: Mapped[FileStatus] = mapped_column(text_enum(FileStatus))
     validation: Mapped[Json | None]
     created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]

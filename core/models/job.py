@@ -91,4 +91,5 @@ class Job(Base):
     trained_tokens: Mapped[int | None]
     archive_sha256: Mapped[str | None]
     fine_tuned_model: Mapped[str | None] = mapped_column(unique=True)
+    model_deleted_at: Mapped[datetime | None]
     result_file_ids: Mapped[list[str]] = mapped_column(server_default=text("'[]'::jsonb"))

@@ -1,11 +1,14 @@
 """Reads and writes of `files`."""
 
-from sqlalchemy import Select, func, select, tuple_
+from datetime import datetime, timedelta
+
+from sqlalchemy import Select, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, NotFoundError
 from core.ids import new_id
-from core.models import File, FileKind, FileStatus
+from core.job_state import TERMINAL
+from core.models import File, FileKind, FileStatus, Job
 from core.models.base import Json
 from core.repositories.clock import database_now
 from core.repositories.pagination import Page, cut_page
@@ -100,6 +103,11 @@ class FileRepository:
         """Name the objects behind all files that a job handed out, deleted or not."""
         return set(self._session.scalars(select(File.storage_key).where(File.job_id == job_id)))
 
+    def list_results(self, project_id: str, job_id: str, kind: FileKind) -> list[File]:
+        """List what a job handed out of one kind and nobody has deleted."""
+        statement = _visible(project_id).where(File.job_id == job_id, File.kind == kind)
+        return list(self._session.scalars(statement))
+
     def list_page(
         self,
         project_id: str,
@@ -107,8 +115,9 @@ class FileRepository:
         purpose: str | None = None,
         after: str | None = None,
         limit: int = 20,
+        oldest_first: bool = False,
     ) -> Page[File]:
-        """List a project's files, newest first, from the one behind `after`.
+        """List a project's files from the one behind `after`, newest first if not said otherwise.
 
         Raises:
             InvalidRequestError: `after` names no file of the project.
@@ -120,11 +129,13 @@ class FileRepository:
             last = self._session.scalar(_visible(project_id).where(File.id == after))
             if last is None:
                 raise InvalidRequestError(f"No such File object: {after}", param="after")
-            statement = statement.where(
-                tuple_(File.created_at, File.id) < tuple_(last.created_at, last.id)
-            )
-        statement = statement.order_by(File.created_at.desc(), File.id.desc()).limit(limit + 1)
-        return cut_page(self._session.scalars(statement), limit)
+            place, cursor = tuple_(File.created_at, File.id), tuple_(last.created_at, last.id)
+            statement = statement.where(place > cursor if oldest_first else place < cursor)
+        columns = (File.created_at, File.id)
+        statement = statement.order_by(
+            *(columns if oldest_first else [column.desc() for column in columns])
+        )
+        return cut_page(self._session.scalars(statement.limit(limit + 1)), limit)
 
     def set_validation(
         self, project_id: str, file_id: str, *, status: FileStatus, report: Json
@@ -139,9 +150,41 @@ class FileRepository:
     def mark_deleted(self, project_id: str, file_id: str) -> File:
         """Hide a file for good; its bytes are the caller's to remove."""
         file = self.get(project_id, file_id)
-        file.deleted_at = self._session.scalar(select(database_now()))
+        file.deleted_at = self._now()
         self._session.flush()
         return file
+
+    def set_lifetime(self, file: File, lifetime: timedelta) -> None:
+        """Let a file go by itself, so long after it was made."""
+        file.expires_at = file.created_at + lifetime
+        self._session.flush()
+
+    def list_expired(self, grace: timedelta, limit: int = 100) -> list[File]:
+        """List files of any project that expired longer than `grace` ago and no live job reads."""
+        reading = (
+            select(Job.id)
+            .where(Job.project_id == File.project_id, Job.status.not_in(TERMINAL))
+            .where(or_(Job.training_file == File.id, Job.validation_file == File.id))
+        )
+        statement = (
+            select(File)
+            .where(File.deleted_at.is_(None), File.expires_at < database_now() - grace)
+            .where(~reading.exists())
+            .order_by(File.expires_at)
+            .limit(limit)
+        )
+        return list(self._session.scalars(statement))
+
+    def mark_expired(self, file_id: str) -> None:
+        """Note that the bytes of an expired file are gone."""
+        self._session.execute(
+            update(File)
+            .where(File.id == file_id, File.deleted_at.is_(None))
+            .values(deleted_at=database_now())
+        )
+
+    def _now(self) -> datetime:
+        return self._session.scalars(select(database_now())).one()
 
     def _add(self, file: File) -> File:
         self._session.add(file)
@@ -150,4 +193,8 @@ class FileRepository:
 
 
 def _visible(project_id: str) -> Select[File]:
-    return select(File).where(File.project_id == project_id, File.deleted_at.is_(None))
+    return select(File).where(
+        File.project_id == project_id,
+        File.deleted_at.is_(None),
+        or_(File.expires_at.is_(None), File.expires_at > database_now()),
+    )

@@ -1,6 +1,6 @@
 """Reads and writes of `job_events`."""
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, LeaseLostError, NotFoundError
@@ -70,21 +70,43 @@ class JobEventRepository:
         Raises:
             InvalidRequestError: `after` names no event of this job.
         """
-        of_job = (
-            select(JobEvent)
-            .join(Job, Job.id == JobEvent.job_id)
-            .where(JobEvent.job_id == job_id, Job.project_id == project_id)
-        )
-        statement = of_job
+        statement = _of(project_id, job_id)
         if after is not None:
-            last = self._session.scalar(of_job.where(JobEvent.id == after))
-            if last is None:
-                raise InvalidRequestError(f"Could not find event: {after}", param="after")
-            statement = statement.where(JobEvent.sequence < last.sequence)
+            last = self.sequence_of(project_id, job_id, after)
+            statement = statement.where(JobEvent.sequence < last)
         statement = statement.order_by(JobEvent.sequence.desc()).limit(limit + 1)
         return cut_page(self._session.scalars(statement), limit)
+
+    def sequence_of(self, project_id: str, job_id: str, event_id: str) -> int:
+        """Find the place of an event in its job's history.
+
+        Raises:
+            InvalidRequestError: This job has no such event.
+        """
+        event = self._session.scalar(_of(project_id, job_id).where(JobEvent.id == event_id))
+        if event is None:
+            raise InvalidRequestError(f"Could not find event: {event_id}", param="after")
+        return event.sequence
+
+    def list_behind(self, job_id: str, sequence: int, limit: int) -> list[JobEvent]:
+        """List the events of a job that came after one, oldest first."""
+        statement = (
+            select(JobEvent)
+            .where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
+            .order_by(JobEvent.sequence)
+            .limit(limit)
+        )
+        return list(self._session.scalars(statement))
 
     def list_for_worker(self, job_id: str) -> list[JobEvent]:
         """List all events of a job, oldest first."""
         statement = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)
         return list(self._session.scalars(statement))
+
+
+def _of(project_id: str, job_id: str) -> Select[JobEvent]:
+    return (
+        select(JobEvent)
+        .join(Job, Job.id == JobEvent.job_id)
+        .where(JobEvent.job_id == job_id, Job.project_id == project_id)
+    )

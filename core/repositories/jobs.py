@@ -80,16 +80,24 @@ class JobRepository:
         return job
 
     def find_by_model(self, project_id: str, fine_tuned_model: str) -> Job | None:
-        """Find the job whose result carries this model name."""
-        return self._session.scalar(_of(project_id).where(Job.fine_tuned_model == fine_tuned_model))
-
-    def list_succeeded(self, project_id: str) -> list[Job]:
-        """List the jobs that gave a model, newest first."""
-        return list(
-            self._session.scalars(
-                _newest_first(_of(project_id).where(Job.status == JobStatus.SUCCEEDED))
+        """Find the job whose result carries this model name, unless the model was deleted."""
+        return self._session.scalar(
+            _of(project_id).where(
+                Job.fine_tuned_model == fine_tuned_model, Job.model_deleted_at.is_(None)
             )
         )
+
+    def mark_model_deleted(self, project_id: str, job_id: str) -> None:
+        """Hide a job's tuned model for good; the job itself stays."""
+        self.get(project_id, job_id, lock=True).model_deleted_at = self._now()
+        self._session.flush()
+
+    def list_succeeded(self, project_id: str) -> list[Job]:
+        """List the jobs that gave a model which still exists, newest first."""
+        statement = _of(project_id).where(
+            Job.status == JobStatus.SUCCEEDED, Job.model_deleted_at.is_(None)
+        )
+        return list(self._session.scalars(_newest_first(statement)))
 
     def list_page(
         self,

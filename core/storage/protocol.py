@@ -3,6 +3,7 @@
 Keys are relative paths with `/`:
 
 - `uploads/<file id>`: what users send;
+- `parts/<upload id>/<part id>`: pieces of a file that is not complete; no route reads them;
 - `staging/<job id>/<fence>/<artifact>`: what stages write, readable by workers alone;
 - `released/<job id>/<fence>/<name>`: what users may read: metrics and report of every judged job,
   and the archive of one that passed the gate.
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 UPLOADS: Final = "uploads"
+PARTS: Final = "parts"
 STAGING: Final = "staging"
 RELEASED: Final = "released"
 
 # The gateway's storage cannot even read what no gate has judged.
-GATEWAY_PREFIXES: Final = (UPLOADS, RELEASED)
-WORKER_PREFIXES: Final = (UPLOADS, STAGING, RELEASED)
+GATEWAY_PREFIXES: Final = (UPLOADS, PARTS, RELEASED)
+WORKER_PREFIXES: Final = (UPLOADS, PARTS, STAGING, RELEASED)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,16 @@ class ArtifactStorage(Protocol):
 def upload_key(file_id: str) -> str:
     """Name the place of an uploaded file."""
     return f"{UPLOADS}/{file_id}"
+
+
+def parts_folder(upload_id: str) -> str:
+    """Name the folder of an upload's parts."""
+    return f"{PARTS}/{upload_id}"
+
+
+def part_key(upload_id: str, part_id: str) -> str:
+    """Name the place of a part of an upload."""
+    return f"{parts_folder(upload_id)}/{part_id}"
 
 
 def staging_key(job_id: str, fence: int, artifact: str) -> str:

@@ -22,6 +22,8 @@ def gateway(database_url: str, database: Database, home: Path) -> Iterator[Gatew
         database_url=database_url,
         max_upload_bytes=1_000_000,
         max_request_bytes=20_000,
+        max_part_bytes=5_000,
+        max_upload_in_parts_bytes=100_000,
         max_row_bytes=2_000,
         max_sequence_tokens=128,
     )

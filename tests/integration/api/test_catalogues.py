@@ -29,6 +29,72 @@ def test_a_tuned_model_is_its_owners(gateway: Gateway, acme: TestClient, rival: 
     assert error_of(foreign)["param"] == "model"
 
 
+def test_a_deleted_model_takes_its_adapter_along_and_leaves_its_job(
+    gateway: Gateway, acme: TestClient
+) -> None:
+    job_id = create_job(acme)["id"]
+    finish(gateway, claim(gateway), Verdict.RELEASED)
+    job = acme.get(f"/v1/fine_tuning/jobs/{job_id}").json()
+    metrics, archive, report = job["result_files"]
+    name = job["fine_tuned_model"]
+
+    response = acme.delete(f"/v1/models/{name.replace(':', '%3A')}")
+
+    assert response.json() == {"id": name, "object": "model", "deleted": True}
+    assert [model["id"] for model in acme.get("/v1/models").json()["data"]] == [MODEL]
+    for path in (
+        f"/v1/models/{name}",
+        f"/v1/files/{archive}",
+        f"/v1/fine_tuning/jobs/{job_id}/adapter",
+    ):
+        assert acme.get(path).status_code == 404, path
+    assert not [
+        path
+        for path in gateway.stored_files()
+        if (path.parts[-3], path.name) == (job_id, "adapter.tar") and "released" in path.parts
+    ]
+    assert acme.get(f"/v1/fine_tuning/jobs/{job_id}").json() == job
+    for file_id in (metrics, report):
+        assert acme.get(f"/v1/files/{file_id}/content").status_code == 200
+    assert acme.delete(f"/v1/models/{name}").status_code == 404
+
+
+def test_a_model_that_a_waiting_job_continues_is_kept(gateway: Gateway, acme: TestClient) -> None:
+    job_id = create_job(acme)["id"]
+    finish(gateway, claim(gateway), Verdict.RELEASED)
+    parent = acme.get(f"/v1/fine_tuning/jobs/{job_id}").json()
+    name, archive = parent["fine_tuned_model"], parent["result_files"][1]
+    waiting = create_job(acme, model=name)
+
+    by_model = acme.delete(f"/v1/models/{name}")
+    by_file = acme.delete(f"/v1/files/{archive}")
+    kept = acme.get(f"/v1/models/{name}").status_code
+    acme.post(f"/v1/fine_tuning/jobs/{waiting['id']}/cancel")
+
+    for response in (by_model, by_file):
+        assert (response.status_code, error_of(response)["code"]) == (400, "file_in_use")
+    assert kept == 200
+    assert acme.delete(f"/v1/models/{name}").status_code == 200
+
+
+def test_models_of_others_cannot_be_deleted(
+    gateway: Gateway, acme: TestClient, rival: TestClient
+) -> None:
+    job_id = create_job(acme)["id"]
+    finish(gateway, claim(gateway), Verdict.RELEASED)
+    name = acme.get(f"/v1/fine_tuning/jobs/{job_id}").json()["fine_tuned_model"]
+
+    foreign = rival.delete(f"/v1/models/{name}")
+    unknown = rival.delete("/v1/models/ft:unknown")
+    base = rival.delete(f"/v1/models/{MODEL}")
+
+    assert foreign.status_code == unknown.status_code == 404
+    assert error_of(foreign) == error_of(unknown)
+    assert (base.status_code, error_of(base)["code"]) == (403, "base_model")
+    assert acme.get(f"/v1/models/{name}").status_code == 200
+    assert acme.get(f"/v1/models/{MODEL}").status_code == 200
+
+
 def test_an_unknown_model_is_not_found_and_not_repeated(acme: TestClient) -> None:
     for name in ("canary-model", "%00", "..%2f..%2fetc", "a b"):
         response = acme.get(f"/v1/models/{name}")

@@ -40,6 +40,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
 def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
     assert sorted(routes(gateway.app)) == [
         ("DELETE", "/v1/files/file_id"),
+        ("DELETE", "/v1/models/model"),
         ("DELETE", "/v1/organization/projects/project_id/api_keys/key_id"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
@@ -59,12 +60,18 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("GET", "/v1/organization/projects/project_id/api_keys"),
         ("GET", "/v1/organization/projects/project_id/api_keys/key_id"),
         ("POST", "/v1/files"),
+        ("POST", "/v1/fine_tuning/alpha/graders/run"),
+        ("POST", "/v1/fine_tuning/alpha/graders/validate"),
         ("POST", "/v1/fine_tuning/jobs"),
         ("POST", "/v1/fine_tuning/jobs/fine_tuning_job_id/cancel"),
         ("POST", "/v1/organization/projects"),
         ("POST", "/v1/organization/projects/project_id"),
         ("POST", "/v1/organization/projects/project_id/api_keys"),
         ("POST", "/v1/organization/projects/project_id/api_keys/key_id/rotate"),
+        ("POST", "/v1/uploads"),
+        ("POST", "/v1/uploads/upload_id/cancel"),
+        ("POST", "/v1/uploads/upload_id/complete"),
+        ("POST", "/v1/uploads/upload_id/parts"),
     ]
 
 
@@ -171,6 +178,10 @@ def test_unknown_methods_and_addresses_get_the_envelope(gateway: Gateway, acme: 
             "/v1/fine_tuning/jobs/{}/cancel",
             "/v1/fine_tuning/jobs/{}/events",
             "/v1/models/{}",
+            "/v1/uploads",
+            "/v1/uploads/{}/parts",
+            "/v1/uploads/{}/complete",
+            "/v1/fine_tuning/alpha/graders/{}",
             "/{}",
         ]
     ),

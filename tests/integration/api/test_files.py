@@ -1,6 +1,7 @@
 import hashlib
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from tests.integration.api.builders import (
@@ -165,15 +166,6 @@ def test_a_malformed_upload_is_refused_and_leaves_nothing(
     assert gateway.count("files") == 0
 
 
-def test_expiry_is_refused_instead_of_being_forgotten(acme: TestClient) -> None:
-    data = {"purpose": "fine-tune", "expires_after[anchor]": "created_at"}
-
-    response = acme.post("/v1/files", data=data, files={"file": ("t.jsonl", GOOD_ROWS)})
-
-    assert response.status_code == 400
-    assert error_of(response)["param"] == "expires_after"
-
-
 def test_an_upload_without_a_purpose_is_refused(acme: TestClient) -> None:
     response = acme.post("/v1/files", files={"file": ("t.jsonl", GOOD_ROWS)})
 
@@ -276,6 +268,38 @@ def test_files_are_listed_newest_first_page_by_page(acme: TestClient, rival: Tes
     assert second["has_more"] is False
 
 
+def test_files_are_listed_oldest_first_page_by_page(acme: TestClient) -> None:
+    ids = [upload_id(acme) for _ in range(3)]
+
+    first = acme.get("/v1/files", params={"limit": 2, "order": "asc"}).json()
+    second = acme.get("/v1/files", params={"order": "asc", "after": first["last_id"]}).json()
+
+    assert [item["id"] for item in first["data"]] == ids[:2]
+    assert [item["id"] for item in second["data"]] == ids[2:]
+    assert (first["has_more"], second["has_more"]) == (True, False)
+
+
+def test_every_file_is_on_the_first_page_if_no_limit_is_said(
+    gateway: Gateway, acme: TestClient
+) -> None:
+    with gateway.database.session() as session:
+        project = session.scalar(
+            text("SELECT project_id FROM files WHERE id = :id"), {"id": upload_id(acme)}
+        )
+        session.execute(
+            text(
+                "INSERT INTO files (id, project_id, kind, filename, purpose, bytes, sha256,"
+                " storage_key, status) SELECT 'file-many' || n, :project, 'upload', 'a', 'evals',"
+                " 0, '', 'uploads/many' || n, 'processed' FROM generate_series(1, 150) n"
+            ),
+            {"project": project},
+        )
+
+    page = acme.get("/v1/files").json()
+
+    assert (len(page["data"]), page["has_more"]) == (151, False)
+
+
 def test_files_are_listed_by_purpose(acme: TestClient) -> None:
     upload_id(acme)
     other = upload_id(acme, purpose="user_data")
@@ -293,7 +317,7 @@ def test_files_are_listed_by_purpose(acme: TestClient) -> None:
         ({"limit": "0"}, "limit"),
         ({"limit": "10001"}, "limit"),
         ({"limit": "many"}, "limit"),
-        ({"order": "asc"}, "order"),
+        ({"order": "oldest"}, "order"),
         ({"purpose": "a\0b"}, "purpose"),
     ],
 )

@@ -155,3 +155,24 @@ def test_places_in_the_queue_count_the_fair_share(acme: TestClient, rival: TestC
 
     assert late["queue"] == {"position": 2}
     assert {job["id"]: job["queue"]["position"] for job in listed} == {jobs[0]: 1, jobs[1]: 3}
+
+
+def test_a_file_in_parts_counts_like_any_other(gateway: Gateway, acme: TestClient) -> None:
+    announcement = {
+        "bytes": len(GOOD_ROWS),
+        "filename": "train.jsonl",
+        "mime_type": "application/jsonl",
+        "purpose": "fine-tune",
+    }
+    first, second = (acme.post("/v1/uploads", json=announcement).json()["id"] for _ in range(2))
+    limit(gateway, "acme", stored_bytes=len(GOOD_ROWS))
+
+    def complete(upload_id: str) -> Answer:
+        part = acme.post(f"/v1/uploads/{upload_id}/parts", files={"data": ("u", GOOD_ROWS)})
+        body = {"part_ids": [part.json()["id"]]}
+        return acme.post(f"/v1/uploads/{upload_id}/complete", json=body)
+
+    assert complete(first).status_code == 200
+    assert_is_permanent(complete(second))
+    assert_is_permanent(acme.post("/v1/uploads", json=announcement))
+    assert gateway.count("files") == 1

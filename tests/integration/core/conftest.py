@@ -13,7 +13,7 @@ def clean_database(database: Database) -> Database:
         session.execute(
             text(
                 "TRUNCATE projects, api_keys, files, jobs, job_events, artifacts,"
-                " gate_decisions, outbox, request_buckets RESTART IDENTITY"
+                " gate_decisions, outbox, request_buckets, uploads, upload_parts RESTART IDENTITY"
             )
         )
     return database
