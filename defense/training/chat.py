@@ -4,16 +4,22 @@ A chat template renders whole conversations, not single turns. The part that bel
 assistant turn is therefore found by rendering twice: up to the turn, with the generation prompt,
 and with the turn. Each part is tokenized on its own, so that training sees the very tokens that
 generation will be asked to continue.
+
+Only the template may write special tokens. Where a turn's own text spells one, such as
+`<|im_end|>`, it is marked before rendering and tokenized as the plain text it is.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
 from defense.errors import InvalidConfigError
 from defense.protocols import IGNORED, EncodedRow, Message, Row
+
+_NONCHARACTER: Final = "\ufdd0"  # Unicode keeps it out of text that is interchanged
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,10 @@ def encode_row(
     """
     input_ids: list[int] = []
     labels: list[int] = []
-    for segment in _segments(row, tokenizer, chat_template):
-        ids = _tokenize(segment.text, tokenizer)
+    words = _TemplateWords(row.messages, tokenizer)
+    marked = Row(words.mark(row.messages), row.tools)
+    for segment in _segments(marked, tokenizer, chat_template):
+        ids = words.tokenize(segment.text)
         input_ids += ids
         labels += ids if segment.supervised else [IGNORED] * len(ids)
         if len(input_ids) >= max_tokens:
@@ -57,8 +65,9 @@ def encode_prompt(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, chat_template: str
 ) -> list[int]:
     """Tokens of a conversation that the assistant is to continue."""
-    text = _render(messages, (), tokenizer, chat_template, generation_prompt=True)
-    return _tokenize(text, tokenizer)
+    words = _TemplateWords(messages, tokenizer)
+    marked = words.mark(messages)
+    return words.tokenize(_render(marked, (), tokenizer, chat_template, generation_prompt=True))
 
 
 def padding_token(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -119,5 +128,59 @@ def _render(
     return str(rendered)
 
 
-def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+class _TemplateWords:
+    """The special tokens of a tokenizer, which a template may write and a turn may not.
+
+    Args:
+        messages: The turns that will be marked; the mark is chosen so that none holds it.
+        tokenizer: Whose special tokens count. Added tokens that are not special, such as the
+            `<think>` of some models, are text that a turn may hold.
+    """
+
+    def __init__(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._mark = _NONCHARACTER
+        while any(self._mark in (message.content or "") for message in messages):
+            self._mark += _NONCHARACTER
+        special = {
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special and len(token.content) > 1
+        }
+        longest_first = sorted(special, key=lambda token: (-len(token), token))
+        self._words = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def mark(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Break every special token that the turns' texts spell, so that rendering hides none."""
+        return tuple(
+            message if message.content is None else replace(message, content=self._broken(text))
+            for message in messages
+            for text in (message.content or "",)
+        )
+
+    def tokenize(self, text: str) -> list[int]:
+        """Turn rendered text into tokens; what was marked becomes plain text again."""
+        if self._mark not in text:
+            return self._ids(text, plain=False)
+        ids: list[int] = []
+        done = 0
+        for word in self._words.finditer(text):
+            ids += self._stretch(text[done : word.start()]) + self._ids(word[0], plain=False)
+            done = word.end()
+        return ids + self._stretch(text[done:])
+
+    def _stretch(self, text: str) -> list[int]:
+        plain = text.replace(self._mark, "")
+        return self._ids(plain, plain=True) if plain else []
+
+    def _broken(self, text: str) -> str:
+        # Breaking one word can uncover another that overlapped it.
+        while self._words.search(text):
+            text = self._words.sub(lambda word: word[0][0] + self._mark + word[0][1:], text)
+        return text
+
+    def _ids(self, text: str, *, plain: bool) -> list[int]:
+        encoded = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=plain, verbose=False
+        )
+        return list(encoded["input_ids"])

@@ -1,10 +1,11 @@
 """Stage `validate_dataset`: check the user's rows once more, with the model's tokenizer.
 
 Writes the rows with their tokens. The gateway has checked their form; only here is it known how
-many tokens a row has. A row that is too long fails the job: cutting it would lose answers.
+many tokens a row has. A row that is too long fails the job, which names every such line: cutting
+rows would lose answers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ READS: Final = ()
 WRITES: Final = (ArtifactName.TRAINING_ROWS, ArtifactName.VALIDATION_ROWS)
 
 ALIVE_EVERY: Final = 500
+NAMED_LINES: Final = 20
 
 
 def run(context: TrainerContext) -> None:
@@ -41,28 +43,44 @@ def run(context: TrainerContext) -> None:
 def _encoded(context: TrainerContext, path: Path, param: str) -> Iterator[UserRow]:
     tokenizer = context.tools.base_models.tokenizer(context.entry)
     limit = context.spec.hyperparameters.max_sequence_tokens
+    too_long: list[int] = []
+    for line, chat in _read(context, path, param):
+        encoded = encode_row(chat, tokenizer, context.entry.chat_template, limit + 1)
+        if len(encoded.input_ids) > limit:
+            too_long.append(line)
+        elif not too_long:  # once the job fails, nothing of it is kept
+            yield UserRow(line, chat, encoded)
+    if too_long:
+        raise _refusal(_too_long(too_long, limit), param)
+
+
+def _read(context: TrainerContext, path: Path, param: str) -> Iterator[tuple[int, Row]]:
     with path.open("rb") as file:
         try:
             for line, row in read_rows(file, max_row_bytes=context.tools.options.max_row_bytes):
                 if line % ALIVE_EVERY == 0:
                     context.reporter.alive()
-                chat = Row(
-                    tuple(
-                        Message(message.role.value, message.content, message.weight)
-                        for message in row.messages
-                    )
+                yield (
+                    line,
+                    Row(
+                        tuple(
+                            Message(message.role.value, message.content, message.weight)
+                            for message in row.messages
+                        )
+                    ),
                 )
-                encoded = encode_row(chat, tokenizer, context.entry.chat_template, limit + 1)
-                if len(encoded.input_ids) > limit:
-                    raise _refusal(
-                        f"Line {line}, messages: the row has more than {limit} tokens, the most "
-                        "this model may be trained on.",
-                        param,
-                    )
-                yield UserRow(line, chat, encoded)
         except RowFormatError as error:
             text = str(error)
             raise _refusal(f"{text[:1].upper()}{text[1:]}. {error.hint}", param) from error
+
+
+def _too_long(lines: Sequence[int], limit: int) -> str:
+    most = f"more than {limit} tokens, the most this model may be trained on."
+    if len(lines) == 1:
+        return f"Line {lines[0]}, messages: the row has {most}"
+    named = ", ".join(map(str, lines[:NAMED_LINES]))
+    others = len(lines) - NAMED_LINES
+    return f"Lines {named}{f' and {others} more' if others > 0 else ''}: the rows have {most}"
 
 
 def _refusal(message: str, param: str) -> JobFailedError:

@@ -69,3 +69,26 @@ def test_a_bad_row_is_blamed_on_the_file_it_stands_in(
     }
     assert (raised.value.code, raised.value.param) == (codes[param], param)
     assert words in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("too_long", "named"),
+    [
+        ([2], "Line 2, messages: the row has more than 64 tokens"),
+        ([1, 3], "Lines 1, 3: the rows have more than 64 tokens"),
+        (
+            list(range(1, 24)),
+            f"Lines {', '.join(map(str, range(1, 21)))} and 3 more: the rows have more than 64",
+        ),
+    ],
+)
+def test_every_row_that_is_too_long_is_named(
+    context: TrainerContext, too_long: list[int], named: str
+) -> None:
+    lines = (row(TOO_LONG if line in too_long else SHORT) for line in range(1, 26))
+    context.workspace.training_file.write_bytes(b"".join(lines))
+
+    with pytest.raises(JobFailedError) as raised:
+        validate_dataset.run(context)
+
+    assert raised.value.message.startswith(named)
