@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.pagination import ListedObject
+from core.datasets.row_codes import RowCode
 from core.datasets.validation import RowError
 from core.models import File, FileStatus
 
@@ -22,11 +23,11 @@ class UploadPurpose(StrEnum):
 
 
 class RowErrorObject(BaseModel):
-    """One mistake in a training file."""
+    """One mistake or oddity in a training file."""
 
-    line: int = Field(description="Line number, from 1.")
+    line: int | None = Field(description="Line number, from 1; null for the whole file.")
     path: str = Field(description="Where in the row, such as `messages[1].role`.")
-    code: str
+    code: RowCode
     message: str
     hint: str
 
@@ -50,6 +51,8 @@ class ValidationObject(BaseModel):
     error_count: int
     errors: list[RowErrorObject] = Field(description="The first twenty.")
     longest_row: LongestRowObject | None = None
+    warning_count: int = Field(default=0, description="Warnings do not make a file unusable.")
+    warnings: list[RowErrorObject] = Field(default=[], description="The first twenty.")
 
 
 class FileObject(ListedObject):
@@ -74,6 +77,8 @@ class FileObject(ListedObject):
                     "error_count": 0,
                     "errors": [],
                     "longest_row": {"line": 17, "words": 96},
+                    "warning_count": 0,
+                    "warnings": [],
                 },
             }
         }

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from cli.reference import errors, http_api, settings
+from cli.reference import errors, http_api, row_codes, settings
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings.render,
     "errors.md": errors.render,
+    "row-codes.md": row_codes.render,
     "http-api.md": http_api.render,
 }

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
 
+from core.datasets.row_codes import RowCode
+from core.datasets.tool_rows import calls_code, result_code, tools_code
 from core.strict_json import LocatedError, StrictJsonError, join_path, parse_strict
 
 _ROLES_NOT_TRAINED: Final = frozenset({"tool", "function"})
@@ -26,6 +28,10 @@ class Role(StrEnum):
 
 class RowFormatError(LocatedError):
     """A row that can't be trained on."""
+
+    def __init__(self, code: RowCode, path: str, message: str, hint: str) -> None:
+        super().__init__(code, path, message, hint)
+        self.row_code = code
 
 
 @dataclass(frozen=True)
@@ -53,33 +59,37 @@ def parse_row(line: bytes) -> ChatRow:
     try:
         value = parse_strict(line)
     except StrictJsonError as error:
-        raise RowFormatError(error.code, error.path, error.message, error.hint) from error
+        raise RowFormatError(RowCode(error.code), error.path, error.message, error.hint) from error
     return read_row(value)
 
 
 def read_row(value: object) -> ChatRow:
     """Check a parsed row and give it its type."""
     if not isinstance(value, dict):
-        _refuse("row_not_an_object", "", "the row is not a JSON object", 'Write {"messages": […]}.')
+        _refuse(
+            RowCode.ROW_NOT_AN_OBJECT,
+            "",
+            "the row is not a JSON object",
+            'Write {"messages": […]}.',
+        )
     if value.get("tools") or value.get("functions"):
         key = "tools" if value.get("tools") else "functions"
-        _refuse(
-            "tools_unsupported", key, "rows with tools can't be trained on", "Remove the tools."
-        )
+        code = tools_code(value[key])
+        _refuse(code, key, "rows with tools can't be trained on", "Remove the tools.")
     messages = _read_messages(value)
     trained = [
         message for message in messages if message.role is Role.ASSISTANT and message.weight == 1
     ]
     if not any(message.role is Role.ASSISTANT for message in messages):
         _refuse(
-            "no_assistant_turn",
+            RowCode.NO_ASSISTANT_TURN,
             "messages",
             "no turn of the assistant to learn from",
             'Add a message with "role": "assistant".',
         )
     if not trained:
         _refuse(
-            "no_trained_turn",
+            RowCode.NO_TRAINED_TURN,
             "messages",
             "every turn of the assistant has weight 0",
             "Give weight 1 to the turn to learn from.",
@@ -90,16 +100,20 @@ def read_row(value: object) -> ChatRow:
 def _read_messages(row: Mapping[str, object]) -> tuple[ChatMessage, ...]:
     if "messages" not in row:
         _refuse(
-            "missing_messages",
+            RowCode.MISSING_MESSAGES,
             "messages",
             "the row has no messages",
             'Write {"messages": [{"role": "user", …}, {"role": "assistant", …}]}.',
         )
     messages = row["messages"]
     if not isinstance(messages, list):
-        _refuse("wrong_type", "messages", "messages is not a list", "Write a list of messages.")
+        _refuse(
+            RowCode.WRONG_TYPE, "messages", "messages is not a list", "Write a list of messages."
+        )
     if not messages:
-        _refuse("empty_messages", "messages", "the list of messages is empty", "Add the turns.")
+        _refuse(
+            RowCode.EMPTY_MESSAGES, "messages", "the list of messages is empty", "Add the turns."
+        )
     return tuple(
         _read_message(message, join_path("messages", index))
         for index, message in enumerate(messages)
@@ -108,19 +122,21 @@ def _read_messages(row: Mapping[str, object]) -> tuple[ChatMessage, ...]:
 
 def _read_message(value: object, path: str) -> ChatMessage:
     if not isinstance(value, dict):
-        _refuse("wrong_type", path, "the message is not an object", 'Write {"role", "content"}.')
+        _refuse(
+            RowCode.WRONG_TYPE, path, "the message is not an object", 'Write {"role", "content"}.'
+        )
     for key in value:
         if key in _TOOL_KEYS:
             if value[key]:
                 _refuse(
-                    "tools_unsupported",
+                    _tool_key_code(key, value),
                     join_path(path, key),
                     "tool calls can't be trained on",
                     "Remove the rows that call tools.",
                 )
         elif key not in _MESSAGE_KEYS and value[key] is not None:
             _refuse(
-                "unknown_key",
+                RowCode.UNKNOWN_KEY,
                 join_path(path, key),
                 "the message has an unknown key",
                 f"Known keys are {', '.join(sorted(_MESSAGE_KEYS))}.",
@@ -130,16 +146,26 @@ def _read_message(value: object, path: str) -> ChatMessage:
     return ChatMessage(role=role, content=content, weight=_read_weight(value, role, path))
 
 
+def _tool_key_code(key: str, message: Mapping[str, object]) -> RowCode:
+    if key == "tool_calls":
+        return calls_code(message[key])
+    return RowCode.TOOLS_UNSUPPORTED
+
+
 def _read_role(message: Mapping[str, object], path: str) -> Role:
     role_path = join_path(path, "role")
     role = message.get("role")
     if role is None:
-        _refuse("missing_role", role_path, "the message has no role", "Say who speaks.")
+        _refuse(RowCode.MISSING_ROLE, role_path, "the message has no role", "Say who speaks.")
     if not isinstance(role, str):
-        _refuse("wrong_type", role_path, "the role is not a text", "Write the role as a text.")
+        _refuse(
+            RowCode.WRONG_TYPE, role_path, "the role is not a text", "Write the role as a text."
+        )
     if role in _ROLES_NOT_TRAINED:
         _refuse(
-            "tools_unsupported",
+            RowCode.TOOLS_UNSUPPORTED
+            if role == "function"
+            else result_code(message.get("tool_call_id")),
             role_path,
             "turns of tools can't be trained on",
             "Remove the rows that call tools.",
@@ -148,7 +174,7 @@ def _read_role(message: Mapping[str, object], path: str) -> Role:
         return Role.SYSTEM
     if role not in set(Role):
         _refuse(
-            "unknown_role",
+            RowCode.UNKNOWN_ROLE,
             role_path,
             "the role is unknown",
             f"Known roles are {', '.join(Role)}.",
@@ -160,15 +186,15 @@ def _read_content(message: Mapping[str, object], role: Role, path: str) -> str:
     content_path = join_path(path, "content")
     content = message.get("content")
     if content is None:
-        code = "empty_assistant" if role is Role.ASSISTANT else "missing_content"
+        code = RowCode.EMPTY_ASSISTANT if role is Role.ASSISTANT else RowCode.MISSING_CONTENT
         _refuse(code, content_path, "the message has no content", "Write the text of the turn.")
     if isinstance(content, list):
         content = _join_parts(content, content_path)
     if not isinstance(content, str):
-        _refuse("wrong_type", content_path, "the content is not a text", "Write one text.")
+        _refuse(RowCode.WRONG_TYPE, content_path, "the content is not a text", "Write one text.")
     if role is Role.ASSISTANT and not content.strip():
         _refuse(
-            "empty_assistant",
+            RowCode.EMPTY_ASSISTANT,
             content_path,
             "the turn of the assistant is empty",
             "Write the answer to learn, or remove the row.",
@@ -182,7 +208,7 @@ def _join_parts(parts: Sequence[object], path: str) -> str:
         text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
         if not isinstance(text, str):
             _refuse(
-                "unsupported_content",
+                RowCode.UNSUPPORTED_CONTENT,
                 join_path(path, index),
                 "only parts of type text can be trained on",
                 'Write {"type": "text", "text": "…"} or one text.',
@@ -198,15 +224,15 @@ def _read_weight(message: Mapping[str, object], role: Role, path: str) -> int:
     weight_path = join_path(path, "weight")
     if role is not Role.ASSISTANT:
         _refuse(
-            "misplaced_weight",
+            RowCode.MISPLACED_WEIGHT,
             weight_path,
             "only turns of the assistant have a weight",
             "Remove the weight.",
         )
     if isinstance(weight, bool) or weight not in (0, 1):
-        _refuse("wrong_weight", weight_path, "the weight is neither 0 nor 1", "Write 0 or 1.")
+        _refuse(RowCode.WRONG_WEIGHT, weight_path, "the weight is neither 0 nor 1", "Write 0 or 1.")
     return 1 if weight == 1 else 0
 
 
-def _refuse(code: str, path: str, message: str, hint: str) -> NoReturn:
+def _refuse(code: RowCode, path: str, message: str, hint: str) -> NoReturn:
     raise RowFormatError(code, path, message, hint)

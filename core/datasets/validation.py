@@ -1,36 +1,47 @@
-"""Validation of a training file: row by row, in constant memory, without a tokenizer.
+"""Validation of a training file: row by row, in bounded memory, without a tokenizer.
 
 Says which line is wrong, where in the row, and what to do. Exact token lengths are the worker's to
 check, because only it has a tokenizer. What can be told without one is the row with the most words:
 with a tokenizer that does not join words, that row has at least as many tokens.
+
+Memory holds one row and two tables of hashes, which find rows that are there twice; `MAX_ROWS`
+bounds the tables to 100 MiB together.
 """
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import BinaryIO, Final
 
+from core.datasets.row_codes import WARNINGS, RowCode
+from core.datasets.row_warnings import oddities
 from core.datasets.rows import ChatRow, Role, RowFormatError, parse_row
+from core.datasets.seen_rows import SeenRows
 
 MAX_ROWS: Final = 1_000_000
 MAX_BLANK_LINES: Final = 1_000
 REPORTED_ERRORS: Final = 20
+FEW_ROWS: Final = 10
 _SKIP_BYTES: Final = 1 << 16
 _COMPRESSED: Final = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
 
 
 @dataclass(frozen=True)
 class RowError:
-    """One mistake in a training file: line number from 1, path within the row, what to do."""
+    """One finding in a training file: line number from 1, path within the row, what to do.
 
-    line: int
+    `line` is None for a warning about the whole file.
+    """
+
+    line: int | None
     path: str
-    code: str
+    code: RowCode
     message: str
     hint: str
 
     def sentence(self) -> str:
         """Say it in one line, as a person reads it."""
-        place = f"Line {self.line}, {self.path}" if self.path else f"Line {self.line}"
+        line = "The file" if self.line is None else f"Line {self.line}"
+        place = f"{line}, {self.path}" if self.path else line
         return f"{place}: {self.message}. {self.hint}"
 
 
@@ -44,13 +55,15 @@ class LongestRow:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What a training file holds. `errors` are the first twenty; `error_count` counts all."""
+    """What a training file holds: the first twenty errors and warnings, and counts of all."""
 
     rows: int
     usable_rows: int
     errors: tuple[RowError, ...] = field(default=())
     error_count: int = 0
     longest_row: LongestRow | None = None
+    warnings: tuple[RowError, ...] = field(default=())
+    warning_count: int = 0
 
     @property
     def valid(self) -> bool:
@@ -59,7 +72,11 @@ class ValidationReport:
 
     def to_json(self) -> dict[str, object]:
         """Return the report as it is stored and shown."""
-        return {**asdict(self), "errors": [asdict(error) for error in self.errors]}
+        return {
+            **asdict(self),
+            "errors": [asdict(error) for error in self.errors],
+            "warnings": [asdict(warning) for warning in self.warnings],
+        }
 
 
 class _OverlongLine:
@@ -93,7 +110,7 @@ def validate_rows(stream: BinaryIO, *, max_row_bytes: int) -> ValidationReport:
         try:
             row = parse_row(line)
         except RowFormatError as error:
-            report.refuse(RowError(number, error.path, error.code, error.message, error.hint))
+            report.refuse(RowError(number, error.path, error.row_code, error.message, error.hint))
         else:
             report.accept(number, row)
     if report.rows == 0 and report.error_count == 0:
@@ -117,7 +134,7 @@ def read_rows(stream: BinaryIO, *, max_row_bytes: int) -> Iterator[tuple[int, Ch
             except RowFormatError as error:
                 place = f"line {number}, {error.path}" if error.path else f"line {number}"
                 message = f"{place}: {error.message}"
-                raise RowFormatError(error.code, error.path, message, error.hint) from error
+                raise RowFormatError(error.row_code, error.path, message, error.hint) from error
 
 
 class _Tally:
@@ -127,14 +144,27 @@ class _Tally:
         self.rows = 0
         self.usable_rows = 0
         self.error_count = 0
+        self._warning_count = 0
         self._errors: list[RowError] = []
+        self._warnings: list[RowError] = []
         self._longest: LongestRow | None = None
+        self._seen = SeenRows()
+        self._only_answer: str | None = None
+        self._answers_differ = False
 
     def accept(self, line: int, row: ChatRow) -> None:
         self.usable_rows += 1
         words = _words_read(row)
         if self._longest is None or words > self._longest.words:
             self._longest = LongestRow(line, words)
+        for code, path in oddities(row):
+            self._warn(line, path, code)
+        exact, near = self._seen.earlier(line, row)
+        if exact is not None:
+            self._warn(line, "messages", RowCode.DUPLICATE_ROW, f"the same as line {exact}")
+        elif near is not None:
+            self._warn(line, "messages", RowCode.NEAR_DUPLICATE_ROW, f"nearly line {near}")
+        self._compare_answer(row)
 
     def refuse(self, error: RowError) -> None:
         self.error_count += 1
@@ -142,9 +172,34 @@ class _Tally:
             self._errors.append(error)
 
     def finished(self) -> ValidationReport:
+        if 0 < self.usable_rows < FEW_ROWS:
+            self._warn(None, "", RowCode.TOO_FEW_ROWS)
+        if self.usable_rows > 1 and not self._answers_differ:
+            self._warn(None, "", RowCode.IDENTICAL_ANSWERS)
         return ValidationReport(
-            self.rows, self.usable_rows, tuple(self._errors), self.error_count, self._longest
+            self.rows,
+            self.usable_rows,
+            tuple(self._errors),
+            self.error_count,
+            self._longest,
+            tuple(self._warnings),
+            self._warning_count,
         )
+
+    def _compare_answer(self, row: ChatRow) -> None:
+        if self._answers_differ:
+            return
+        answers = [message.content for message in row.messages if message.role is Role.ASSISTANT]
+        if self._only_answer is None:
+            self._only_answer = answers[-1]
+        self._answers_differ = answers[-1] != self._only_answer
+
+    def _warn(self, line: int | None, path: str, code: RowCode, message: str = "") -> None:
+        self._warning_count += 1
+        if len(self._warnings) < REPORTED_ERRORS:
+            meaning, hint = WARNINGS[code]
+            text = message or meaning[:1].lower() + meaning[1:].rstrip(".")
+            self._warnings.append(RowError(line, path, code, text, hint))
 
 
 def _words_read(row: ChatRow) -> int:
@@ -172,12 +227,18 @@ def _lines(stream: BinaryIO, max_row_bytes: int) -> Iterator[_Line]:
 
 
 def _empty_file() -> RowError:
-    return RowError(1, "", "empty_file", "the file has no rows", "Write one JSON object per line.")
+    return RowError(
+        1, "", RowCode.EMPTY_FILE, "the file has no rows", "Write one JSON object per line."
+    )
 
 
 def _compressed_file() -> RowError:
     return RowError(
-        1, "", "compressed_file", "the file is compressed", "Upload the JSON Lines themselves."
+        1,
+        "",
+        RowCode.COMPRESSED_FILE,
+        "the file is compressed",
+        "Upload the JSON Lines themselves.",
     )
 
 
@@ -185,7 +246,7 @@ def _overlong_row(line: int, max_row_bytes: int) -> RowError:
     return RowError(
         line,
         "",
-        "row_too_long",
+        RowCode.ROW_TOO_LONG,
         f"the row is longer than {max_row_bytes} bytes",
         "Split or shorten the conversation.",
     )
@@ -193,7 +254,11 @@ def _overlong_row(line: int, max_row_bytes: int) -> RowError:
 
 def _too_many_rows(line: int) -> RowError:
     return RowError(
-        line, "", "too_many_rows", f"the file has more than {MAX_ROWS} rows", "Split the file."
+        line,
+        "",
+        RowCode.TOO_MANY_ROWS,
+        f"the file has more than {MAX_ROWS} rows",
+        "Split the file.",
     )
 
 
@@ -201,7 +266,7 @@ def _too_many_blank_lines(line: int) -> RowError:
     return RowError(
         line,
         "",
-        "too_many_blank_lines",
+        RowCode.TOO_MANY_BLANK_LINES,
         f"the file has more than {MAX_BLANK_LINES} blank lines",
         "Remove them.",
     )

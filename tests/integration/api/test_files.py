@@ -39,6 +39,11 @@ def test_an_uploaded_file_is_described_and_kept(gateway: Gateway, acme: TestClie
 
     body = response.json()
     assert response.status_code == 200
+    warnings = body["validation"].pop("warnings")
+    assert [(one["code"], one["line"]) for one in warnings] == [
+        *(("duplicate_row", line) for line in range(2, 11)),
+        ("identical_answers", None),
+    ]
     assert body == {
         "id": body["id"],
         "object": "file",
@@ -56,9 +61,10 @@ def test_an_uploaded_file_is_described_and_kept(gateway: Gateway, acme: TestClie
             "error_count": 0,
             "errors": [],
             "longest_row": {"line": 1, "words": 2},
+            "warning_count": 10,
         },
     }
-    assert acme.get(f"/v1/files/{body['id']}").json() == body
+    assert acme.get(f"/v1/files/{body['id']}").json() == response.json()
     assert [path.name for path in gateway.stored_files()] == [body["id"]]
 
 

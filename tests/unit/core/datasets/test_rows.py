@@ -70,7 +70,10 @@ def test_extra_columns_of_a_row_are_ignored() -> None:
         (line({"content": "Hi"}), ("missing_role", "messages[0].role")),
         (line({"role": 3, "content": "Hi"}), ("wrong_type", "messages[0].role")),
         (line(USER, {"role": "robot", "content": "Hi"}), ("unknown_role", "messages[1].role")),
-        (line(USER, {"role": "tool", "content": "3"}), ("tools_unsupported", "messages[1].role")),
+        (
+            line(USER, {"role": "tool", "content": "3"}),
+            ("malformed_tool_result", "messages[1].role"),
+        ),
         (line({"role": "user"}, ASSISTANT), ("missing_content", "messages[0].content")),
         (line({"role": "user", "content": 3}), ("wrong_type", "messages[0].content")),
         (line(USER), ("no_assistant_turn", "messages")),
@@ -83,9 +86,9 @@ def test_extra_columns_of_a_row_are_ignored() -> None:
         (line(USER, ASSISTANT | {"wieght": 0}), ("unknown_key", "messages[1].wieght")),
         (
             line(USER, ASSISTANT | {"tool_calls": [1]}),
-            ("tools_unsupported", "messages[1].tool_calls"),
+            ("malformed_tool_call", "messages[1].tool_calls"),
         ),
-        (line(USER, ASSISTANT, tools=[{}]), ("tools_unsupported", "tools")),
+        (line(USER, ASSISTANT, tools=[{}]), ("malformed_tools", "tools")),
         (
             line(USER, ASSISTANT | {"content": [{"type": "image_url"}]}),
             ("unsupported_content", "messages[1].content[0]"),
@@ -121,3 +124,41 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     row = parse_row(b'{"messages": [{"role": "assistant", "content": "\\ud83d\\ude00"}]}')
 
     assert row.messages[0].content == "\N{GRINNING FACE}"
+
+
+FUNCTION = {"name": "add", "arguments": '{"a": 1}'}
+CALL = {"id": "call-1", "type": "function", "function": FUNCTION}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        line(USER, ASSISTANT, tools=[{"type": "function", "function": {"name": "add"}}]),
+        line(USER, ASSISTANT, functions=[{"name": "add"}]),
+        line(USER, ASSISTANT | {"tool_calls": [CALL]}),
+        line(USER, ASSISTANT | {"function_call": FUNCTION}),
+        line(USER, {"role": "function", "content": "3", "name": "add"}, ASSISTANT),
+    ],
+)
+def test_well_formed_tools_are_unsupported_and_nothing_else(text: bytes) -> None:
+    code, _ = problem(text)
+
+    assert code == "tools_unsupported"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        CALL | {"id": 3},
+        CALL | {"function": "add"},
+        CALL | {"function": {"arguments": "{}"}},
+        CALL | {"function": {"name": "add"}},
+        CALL | {"function": FUNCTION | {"arguments": {"a": 1}}},
+        CALL | {"function": FUNCTION | {"arguments": "{"}},
+        CALL | {"function": FUNCTION | {"arguments": "[]"}},
+    ],
+)
+def test_a_malformed_call_is_named_as_such(call: object) -> None:
+    text = line(USER, ASSISTANT | {"tool_calls": [call]})
+
+    assert problem(text) == ("malformed_tool_call", "messages[1].tool_calls")
