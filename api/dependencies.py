@@ -22,6 +22,8 @@ _JOB_ID: Final = re.compile(r"ftjob-[0-9A-Za-z]{1,64}")
 _PROJECT_ID: Final = re.compile(r"proj-[0-9A-Za-z]{1,64}")
 _KEY_ID: Final = re.compile(r"key-[0-9A-Za-z]{1,64}")
 _UPLOAD_ID: Final = re.compile(r"upload-[0-9A-Za-z]{1,64}")
+_ENDPOINT_ID: Final = re.compile(r"we_[0-9A-Za-z]{1,64}")
+_DELIVERY_ID: Final = re.compile(r"whd_[0-9A-Za-z]{1,64}")
 _MODEL_ID: Final = re.compile(r"[0-9A-Za-z._:-]{1,256}")
 
 
@@ -94,4 +96,14 @@ KeyIdPath = Annotated[
     str,
     Path(description="Id of an API key, `key-…`."),
     _known_form(_KEY_ID, "There is no such API key in this project.", "key_id"),
+]
+EndpointIdPath = Annotated[
+    str,
+    Path(description="Id of a webhook endpoint, `we_…`."),
+    _known_form(_ENDPOINT_ID, "There is no such webhook endpoint.", "webhook_endpoint_id"),
+]
+DeliveryIdPath = Annotated[
+    str,
+    Path(description="Id of a delivery, `whd_…`."),
+    _known_form(_DELIVERY_ID, "There is no such delivery.", "delivery_id"),
 ]

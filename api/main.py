@@ -21,6 +21,7 @@ from api.openapi import DESCRIPTION, TAGS, install_openapi
 from api.rate_limits import RateLimitHeadersMiddleware
 from api.state import GatewayState
 from api.uploads.router import router as uploads_router
+from api.webhooks.router import router as webhooks_router
 from core.database import Database
 from core.log import configure_logging
 from core.model_registry import ModelRegistry
@@ -34,6 +35,7 @@ FEATURES = (
     graders_router,
     models_router,
     defenses_router,
+    webhooks_router,
     admin_router,
 )
 

@@ -11,6 +11,12 @@ from api.errors import ErrorBody
 from api.fine_tuning.schemas import FineTuningJobCreate
 from api.graders.schemas import GraderRun, GraderValidate
 from api.uploads.schemas import UploadComplete, UploadCreate
+from api.webhooks.schemas import (
+    WebhookEndpointCreate,
+    WebhookEndpointUpdate,
+    WebhookSecretRotate,
+    WebhookTestRequest,
+)
 
 DESCRIPTION: Final = """\
 Fine-tune a language model on your rows and take the adapter home, guarded against the harmful rows
@@ -27,6 +33,7 @@ TAGS: Final = [
     {"name": "Graders", "description": "What gives a sample its reward; nothing is stored."},
     {"name": "Models", "description": "What can be fine-tuned, and what has been."},
     {"name": "Defenses", "description": "What a job can be guarded with."},
+    {"name": "Webhooks", "description": "Addresses that are told when jobs end."},
     {"name": "Projects and keys", "description": "For keys with the scope `admin`."},
     {"name": "Health", "description": "For orchestrators; no key needed."},
 ]
@@ -37,6 +44,10 @@ _BODIES: Final = (
     UploadComplete,
     GraderValidate,
     GraderRun,
+    WebhookEndpointCreate,
+    WebhookEndpointUpdate,
+    WebhookSecretRotate,
+    WebhookTestRequest,
     ProjectCreate,
     ProjectUpdate,
     ApiKeyCreate,

@@ -97,6 +97,15 @@ def reconciler() -> None:
         run_reconciler(read_settings())
 
 
+@app.command("webhook-sender")
+def webhook_sender() -> None:
+    """Tell projects' webhook endpoints that jobs have ended."""
+    with failures_as_exit_codes():
+        from cli.processes import run_webhook_sender  # noqa: PLC0415
+
+        run_webhook_sender(read_settings())
+
+
 @app.command()
 def migrate() -> None:
     """Bring the schema of the configured database up to date."""

@@ -1,4 +1,4 @@
-"""``tuneward gateway``, ``worker``, ``relay``, ``reconciler``: one long-running process each.
+"""``tuneward gateway``, ``worker``, ``relay`` and the like: one long-running process each.
 
 docker-compose and ``tuneward serve`` run exactly these commands. The imports stand inside the
 functions: the gateway must not need what the worker needs, and ``--help`` needs neither.
@@ -92,6 +92,15 @@ def run_reconciler(settings: Settings) -> None:
 
     require_addresses(settings, "database_url")
     configure_logging(settings, "reconciler")
+    _run_until_stopped(settings, run_forever)
+
+
+def run_webhook_sender(settings: Settings) -> None:
+    """Send webhooks that are due, until TERM or Ctrl-C."""
+    from worker.webhook_sender import run_forever  # noqa: PLC0415
+
+    require_addresses(settings, "database_url")
+    configure_logging(settings, "webhook-sender")
     _run_until_stopped(settings, run_forever)
 
 

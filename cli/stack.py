@@ -1,4 +1,4 @@
-"""The running stack: servers, schema, and the four services, started and stopped as one.
+"""The running stack: servers, schema, and the five services, started and stopped as one.
 
 Shared by ``tuneward serve``, ``tuneward demo`` and the end-to-end tests.
 """
@@ -101,7 +101,7 @@ class RunningStack:
 
 def services() -> Sequence[Service]:
     """Return the services of a stack in the order in which they start."""
-    names = ("gateway", "worker", "relay", "reconciler")
+    names = ("gateway", "worker", "relay", "reconciler", "webhook-sender")
     return [Service(name=name, command=own_command(name)) for name in names]
 
 

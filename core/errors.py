@@ -87,6 +87,9 @@ class RequestErrorCode(StrEnum):
     NO_ADAPTER = "no_adapter"
     NO_REPORT = "no_report"
     MODEL_POLICY_VIOLATION = "model_policy_violation"
+    # Webhooks.
+    FORBIDDEN_WEBHOOK_URL = "forbidden_webhook_url"
+    TOO_MANY_WEBHOOK_ENDPOINTS = "too_many_webhook_endpoints"
 
 
 class TunewardError(Exception):

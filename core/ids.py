@@ -4,10 +4,14 @@ import secrets
 import string
 from typing import Literal
 
-IdPrefix = Literal["file", "ftjob", "ftevent", "proj", "key", "art", "gate", "upload", "part"]
+IdPrefix = Literal[
+    "file", "ftjob", "ftevent", "proj", "key", "art", "gate", "upload", "part", "we", "whd", "evt"
+]
 
 ALPHABET = string.digits + string.ascii_letters
 RANDOM_LENGTH = 24
+# OpenAI writes the ids of these objects with another separator.
+UNDERSCORED = frozenset({"we", "whd", "evt"})
 
 
 def random_text(length: int) -> str:
@@ -17,4 +21,5 @@ def random_text(length: int) -> str:
 
 def new_id(prefix: IdPrefix) -> str:
     """Make a fresh id such as `ftjob-3kTMd...`."""
-    return f"{prefix}-{random_text(RANDOM_LENGTH)}"
+    separator = "_" if prefix in UNDERSCORED else "-"
+    return f"{prefix}{separator}{random_text(RANDOM_LENGTH)}"

@@ -144,6 +144,16 @@ class Settings(BaseSettings):
     relay_interval: Duration = Field(
         default=timedelta(seconds=1), description="How often committed wake-ups are sent."
     )
+    webhook_interval: Duration = Field(
+        default=timedelta(seconds=1), description="How often webhooks that are due are sent."
+    )
+    webhook_allow_private_networks: bool = Field(
+        default=False,
+        description="Let webhooks reach private and local addresses, at any port.",
+    )
+    webhook_allow_http: bool = Field(
+        default=False, description="Let webhook endpoints have addresses without TLS."
+    )
     max_attempts: int = Field(
         default=3, gt=0, description="How often a job is tried before it fails with worker_lost."
     )

@@ -183,4 +183,12 @@ REQUEST_CODES: dict[Code, Explanation] = {
         "The gate blocked the adapter that was to be downloaded.",
         "Read the job's `safety` and its safety report.",
     ),
+    Code.FORBIDDEN_WEBHOOK_URL: Explanation(
+        _BAD,
+        "Webhooks may not be sent to this address: no TLS, another port, or a private network.",
+        "Give a public https address; an operator can allow more by `TUNEWARD_WEBHOOK_ALLOW_*`.",
+    ),
+    Code.TOO_MANY_WEBHOOK_ENDPOINTS: Explanation(
+        _BAD, "The project has 20 webhook endpoints.", "Delete one that is not needed."
+    ),
 }

@@ -11,12 +11,15 @@ from core.models.outbox import OutboxMessage
 from core.models.project import Project
 from core.models.request_bucket import RequestBucket
 from core.models.upload import Upload, UploadPart, UploadStatus
+from core.models.webhook_delivery import DeliveryStatus, WebhookDelivery
+from core.models.webhook_endpoint import WebhookEndpoint, WebhookEventType
 
 __all__ = [
     "DEFAULT_SCOPES",
     "ApiKey",
     "Artifact",
     "Base",
+    "DeliveryStatus",
     "EventLevel",
     "EventType",
     "File",
@@ -32,4 +35,7 @@ __all__ = [
     "Upload",
     "UploadPart",
     "UploadStatus",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEventType",
 ]

@@ -1,4 +1,4 @@
-# The gateway, the relay, the reconciler and migrations. No torch: the `worker` extra stays out.
+# The gateway, the relay, the reconciler, the webhook sender and migrations. No torch: the `worker` extra stays out.
 FROM python:3.11-slim-bookworm AS build
 # For a mirror of PyPI; empty means PyPI alone.
 ARG PIP_EXTRA_INDEX_URL=""

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Health check of containers without a port: `health_check.py relay|reconciler|worker`.
+"""Health check of containers without a port: `health_check.py <command>`, such as `relay`.
 
-Exit 0 if the loop of that process still turns. Relay and reconciler touch a file after every round
-that succeeded; the worker's main process answers a ping. So an outage of Postgres or Redis that
+Exit 0 if the loop of that process still turns. The loops touch a file after every round that
+succeeded; the worker's main process answers a ping. So an outage of Postgres or Redis that
 stops their work fails the check too.
 """
 
@@ -60,10 +60,12 @@ def main() -> None:
             check_loop(settings, "relay", settings.relay_interval)
         case ["reconciler"]:
             check_loop(settings, "reconciler", settings.reconciler_interval)
+        case ["webhook-sender"]:
+            check_loop(settings, "webhook-sender", settings.webhook_interval)
         case ["worker"]:
             check_worker(settings)
         case _:
-            raise SystemExit("usage: health_check.py relay|reconciler|worker")
+            raise SystemExit("usage: health_check.py relay|reconciler|webhook-sender|worker")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from worker.periodic import heartbeat_file
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
-OURS = {"migrate", "gateway", "relay", "reconciler", "worker"}
+OURS = {"migrate", "gateway", "relay", "reconciler", "webhook-sender", "worker"}
 HEALTH_CHECK = ROOT / "deploy" / "docker" / "health_check.py"
 
 Service = dict[str, Any]
@@ -243,7 +243,7 @@ def run_health_check(name: str, settings: dict[str, str]) -> subprocess.Complete
     )
 
 
-@pytest.mark.parametrize("name", ["relay", "reconciler"])
+@pytest.mark.parametrize("name", ["relay", "reconciler", "webhook-sender"])
 def test_a_loop_is_healthy_while_its_last_good_round_is_recent(tmp_path: Path, name: str) -> None:
     heartbeat = heartbeat_file(Settings(home=tmp_path), name)
     heartbeat.parent.mkdir()
@@ -275,7 +275,7 @@ def test_the_worker_is_unhealthy_where_its_broker_is_away(tmp_path: Path) -> Non
 
 
 def test_a_service_without_a_port_is_asked_about_its_own_loop(services: dict[str, Service]) -> None:
-    for name in ("relay", "reconciler", "worker"):
+    for name in ("relay", "reconciler", "webhook-sender", "worker"):
         assert services[name]["healthcheck"]["test"][-2:] == [
             "/opt/tuneward/health_check.py",
             name,

@@ -89,7 +89,7 @@ def test_it_serves_until_term_and_keeps_its_state_and_its_key(serving: Serving, 
     status = serving.stop(signal.SIGTERM)
 
     assert status == 0, serving.text()
-    assert len(started) >= 6  # four services, Postgres, Redis, and what they started
+    assert len(started) >= 7  # five services, Postgres, Redis, and what they started
     assert alive_after_a_while(started) == []
 
     again = Serving(home)

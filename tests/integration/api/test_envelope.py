@@ -42,6 +42,7 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("DELETE", "/v1/files/file_id"),
         ("DELETE", "/v1/models/model"),
         ("DELETE", "/v1/organization/projects/project_id/api_keys/key_id"),
+        ("DELETE", "/v1/webhook_endpoints/webhook_endpoint_id"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
         ("GET", "/v1/defenses"),
@@ -59,6 +60,9 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("GET", "/v1/organization/projects/project_id"),
         ("GET", "/v1/organization/projects/project_id/api_keys"),
         ("GET", "/v1/organization/projects/project_id/api_keys/key_id"),
+        ("GET", "/v1/webhook_endpoints"),
+        ("GET", "/v1/webhook_endpoints/webhook_endpoint_id"),
+        ("GET", "/v1/webhook_endpoints/webhook_endpoint_id/deliveries"),
         ("POST", "/v1/files"),
         ("POST", "/v1/fine_tuning/alpha/graders/run"),
         ("POST", "/v1/fine_tuning/alpha/graders/validate"),
@@ -72,6 +76,11 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("POST", "/v1/uploads/upload_id/cancel"),
         ("POST", "/v1/uploads/upload_id/complete"),
         ("POST", "/v1/uploads/upload_id/parts"),
+        ("POST", "/v1/webhook_endpoints"),
+        ("POST", "/v1/webhook_endpoints/webhook_endpoint_id"),
+        ("POST", "/v1/webhook_endpoints/webhook_endpoint_id/deliveries/delivery_id/replay"),
+        ("POST", "/v1/webhook_endpoints/webhook_endpoint_id/rotate_secret"),
+        ("POST", "/v1/webhook_endpoints/webhook_endpoint_id/test"),
     ]
 
 

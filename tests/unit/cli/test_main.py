@@ -24,7 +24,7 @@ def test_help_names_every_command() -> None:
 
     assert code == 0
     for command in (
-        *("serve", "demo", "gateway", "worker", "relay", "reconciler", "migrate"),
+        *("serve", "demo", "gateway", "worker", "relay", "reconciler", "webhook-sender", "migrate"),
         *("keys", "projects", "models", "moderation"),
     ):
         assert re.search(rf"│ {command}\s", text), command
@@ -58,7 +58,7 @@ def test_a_setting_out_of_range_is_named_as_the_variable_to_change(
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("command", ["gateway", "worker", "relay", "reconciler"])
+@pytest.mark.parametrize("command", ["gateway", "worker", "relay", "reconciler", "webhook-sender"])
 def test_a_process_without_a_database_says_what_to_set(command: str) -> None:
     code, text = invoke(command)
 

@@ -1,0 +1,151 @@
+import pytest
+from openai import OpenAI
+from starlette.testclient import TestClient
+
+from tests.integration.api.builders import Gateway, create_job, error_of
+from tests.integration.api.server import running_gateway
+
+PATH = "/v1/webhook_endpoints"
+BODY = {"name": "bot", "url": "https://example.com/", "event_types": ["fine_tuning.job.cancelled"]}
+
+
+def create(client: TestClient, **changes: object) -> dict[str, object]:
+    response = client.post(PATH, json=BODY | changes)
+    assert response.status_code == 200, response.text
+    body: dict[str, object] = response.json()
+    return body
+
+
+def test_the_secret_is_shown_at_creation_and_never_again(acme: TestClient) -> None:
+    created = create(acme)
+
+    secret = str(created.pop("signing_secret"))
+    assert secret.startswith("whsec_")
+    assert created["signing_secret_hint"] == f"…{secret[-4:]}"
+    assert acme.get(f"{PATH}/{created['id']}").json() == created
+    listed = acme.get(PATH)
+    assert listed.json()["data"] == [created]
+    assert secret not in listed.text
+
+
+def test_an_endpoint_can_be_changed_and_deleted(acme: TestClient) -> None:
+    address = f"{PATH}/{create(acme)['id']}"
+
+    changed = acme.post(address, json={"enabled": False, "url": "https://example.org/"}).json()
+    deleted = acme.delete(address).json()
+
+    assert (changed["enabled"], changed["url"], changed["name"]) == (
+        False,
+        "https://example.org/",
+        "bot",
+    )
+    assert deleted["deleted"] is True
+    assert acme.get(address).status_code == 404
+
+
+def test_pages_follow_each_other_and_a_foreign_cursor_is_refused(
+    acme: TestClient, rival: TestClient
+) -> None:
+    first, second = create(acme)["id"], create(acme)["id"]
+    foreign = create(rival)["id"]
+
+    page = acme.get(PATH, params={"limit": 1}).json()
+    rest = acme.get(PATH, params={"limit": 1, "after": page["last_id"]}).json()
+
+    assert [page["data"][0]["id"], rest["data"][0]["id"]] == [second, first]
+    assert (page["has_more"], rest["has_more"]) == (True, False)
+    refused = acme.get(PATH, params={"after": foreign})
+    assert error_of(refused)["code"] == "invalid_cursor"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/", "https://127.0.0.1/", "https://2130706433/", "https://[::1]/"]
+)
+def test_a_forbidden_address_is_refused_at_creation_and_at_change(
+    acme: TestClient, url: str
+) -> None:
+    address = f"{PATH}/{create(acme)['id']}"
+
+    for response in (
+        acme.post(PATH, json=BODY | {"url": url}),
+        acme.post(address, json={"url": url}),
+    ):
+        assert response.status_code == 400
+        assert error_of(response)["code"] == "forbidden_webhook_url"
+        assert error_of(response)["param"] == "url"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"event_types": ["batch.completed"]}, {"event_types": []}, {"enabled": 1}]
+)
+def test_a_malformed_endpoint_is_refused(acme: TestClient, changes: dict[str, object]) -> None:
+    assert error_of(acme.post(PATH, json=BODY | changes))["code"] == "invalid_value"
+
+
+def test_the_number_of_endpoints_is_limited(acme: TestClient) -> None:
+    for _ in range(20):
+        create(acme)
+
+    response = acme.post(PATH, json=BODY)
+
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "too_many_webhook_endpoints"
+
+
+def test_the_end_of_a_job_is_in_the_log_and_can_be_replayed(acme: TestClient) -> None:
+    log = f"{PATH}/{create(acme)['id']}/deliveries"
+    job = create_job(acme)
+    acme.post(f"/v1/fine_tuning/jobs/{job['id']}/cancel")
+
+    [delivery] = acme.get(log).json()["data"]
+    replayed = acme.post(f"{log}/{delivery['id']}/replay").json()
+
+    assert (delivery["job_id"], delivery["status"]) == (job["id"], "pending")
+    assert delivery["event_type"] == "fine_tuning.job.cancelled"
+    assert replayed["event_id"] == delivery["event_id"]
+    assert [item["id"] for item in acme.get(log).json()["data"]] == [replayed["id"], delivery["id"]]
+    page = acme.get(log, params={"after": replayed["id"]}).json()
+    assert [item["id"] for item in page["data"]] == [delivery["id"]]
+
+
+def test_another_projects_endpoint_looks_like_none(acme: TestClient, rival: TestClient) -> None:
+    address = f"{PATH}/{create(acme)['id']}"
+    test = {"event_type": "fine_tuning.job.failed"}
+    delivery = acme.post(f"{address}/test", json=test).json()
+    own = f"{PATH}/{create(rival)['id']}"
+
+    answers = [
+        rival.get(address),
+        rival.post(address, json={"enabled": False}),
+        rival.delete(address),
+        rival.post(f"{address}/rotate_secret", json={}),
+        rival.post(f"{address}/test", json=test),
+        rival.get(f"{address}/deliveries"),
+        rival.post(f"{address}/deliveries/{delivery['id']}/replay"),
+        rival.post(f"{own}/deliveries/{delivery['id']}/replay"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [404] * 8
+    assert all(error_of(answer)["code"] == "not_found" for answer in answers)
+    assert acme.get(address).json()["enabled"] is True
+
+
+def test_the_openai_client_manages_endpoints(gateway: Gateway, acme: TestClient) -> None:
+    assert gateway.settings.database_url is not None
+    key = acme.headers["authorization"].removeprefix("Bearer ")
+    with (
+        running_gateway(gateway.settings.home, gateway.settings.database_url) as server,
+        OpenAI(api_key=key, base_url=f"{server.url}/v1") as client,
+    ):
+        made = client.webhooks.create(
+            name="bot", url="https://example.com/", event_types=["fine_tuning.job.failed"]
+        )
+        rotated = client.webhooks.rotate_secret(made.id)
+        sent = client.webhooks.test(made.id, event_type="fine_tuning.job.failed")
+        renamed = client.webhooks.update(made.id, name="other")
+        listed = [item.id for item in client.webhooks.list()]
+        gone = client.webhooks.delete(made.id)
+
+    assert rotated.signing_secret != made.signing_secret
+    assert (sent.event_type, sent.webhook_endpoint_id) == ("fine_tuning.job.failed", made.id)
+    assert (renamed.name, listed, gone.deleted) == ("other", [made.id], True)
