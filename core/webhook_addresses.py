@@ -29,8 +29,6 @@ _DISGUISED: Final = tuple(
 class ForbiddenAddressError(InvalidRequestError):
     """Webhooks may not be sent to this address."""
 
-    code = RequestErrorCode.FORBIDDEN_WEBHOOK_URL
-
 
 @dataclass(frozen=True)
 class Target:
@@ -108,4 +106,4 @@ def _check_addresses(addresses: list[str], settings: Settings) -> None:
 
 
 def _refused(message: str) -> ForbiddenAddressError:
-    return ForbiddenAddressError(message, param="url")
+    return ForbiddenAddressError(message, param="url", code=RequestErrorCode.FORBIDDEN_WEBHOOK_URL)

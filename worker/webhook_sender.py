@@ -32,7 +32,7 @@ def retry_delay(attempt: int, jitter: float) -> timedelta:
         attempt: From 1; each doubles the wait, up to a limit.
         jitter: From 0 to 1; takes away up to a quarter, so that failures do not repeat in step.
     """
-    doubled = FIRST_DELAY * 2 ** min(attempt - 1, MOST_DOUBLINGS)
+    doubled = FIRST_DELAY * (1 << min(attempt - 1, MOST_DOUBLINGS))
     return min(doubled, LONGEST_DELAY) * (1 - jitter / 4)
 
 

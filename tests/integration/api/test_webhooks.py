@@ -47,7 +47,7 @@ def test_pages_follow_each_other_and_a_foreign_cursor_is_refused(
     acme: TestClient, rival: TestClient
 ) -> None:
     first, second = create(acme)["id"], create(acme)["id"]
-    foreign = create(rival)["id"]
+    foreign = str(create(rival)["id"])
 
     page = acme.get(PATH, params={"limit": 1}).json()
     rest = acme.get(PATH, params={"limit": 1, "after": page["last_id"]}).json()
