@@ -13,8 +13,8 @@ def clean_database(database: Database) -> Database:
         session.execute(
             text(
                 "TRUNCATE projects, api_keys, files, jobs, job_events, artifacts,"
-                " gate_decisions, outbox, request_buckets, uploads, upload_parts, webhook_endpoints,"
-                " webhook_deliveries RESTART IDENTITY"
+                " gate_decisions, outbox, request_buckets, uploads, upload_parts,"
+                " webhook_endpoints, webhook_deliveries RESTART IDENTITY"
             )
         )
     return database
