@@ -39,6 +39,8 @@ _SECRET_NAMES: Final = frozenset(
         "token",
     }
 )
+# They write whole addresses at `info`, and the path of a webhook is often its secret.
+_CHATTY: Final = ("httpx", "httpcore", "httpx2", "httpcore2")
 _SECRET_TEXT: Final = re.compile(
     r"tw_[0-9A-Za-z]{16}_[0-9A-Za-z]+"  # an API key
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user and password in an address
@@ -75,6 +77,8 @@ def configure_logging(settings: Settings, component: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

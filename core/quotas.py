@@ -15,6 +15,7 @@ from core.models import Project
 from core.repositories.files import FileRepository
 from core.repositories.job_queue import JobQueueRepository
 from core.repositories.projects import ProjectRepository
+from core.repositories.uploads import UploadRepository
 from core.settings import Settings
 
 LimitT = TypeVar("LimitT", int, int | None)
@@ -63,12 +64,13 @@ class QuotaKeeper:
                 hint="Wait until some have started, or cancel some.",
             )
 
-    def admit_file(self, size: int, rows: int) -> None:
+    def admit_file(self, size: int, rows: int, *, announced: bool = False) -> None:
         """Let one more file be stored.
 
         Args:
             size: Its bytes.
             rows: Its rows; 0 for what is not read as rows.
+            announced: Whether it was let in already, as an upload in parts.
 
         Raises:
             QuotaExceededError: It has too many rows, or does not fit beside the others.
@@ -81,7 +83,10 @@ class QuotaKeeper:
                 param="file",
                 hint=_HINT,
             )
-        if FileRepository(self.session).stored_bytes(self.project_id) + size > quotas.stored_bytes:
+        stored = FileRepository(self.session).stored_bytes(self.project_id)
+        if not announced:
+            stored += UploadRepository(self.session).announced_bytes(self.project_id)
+        if stored + size > quotas.stored_bytes:
             raise QuotaExceededError(
                 f"The project's files may hold {quotas.stored_bytes} bytes in all.",
                 param="file",

@@ -8,7 +8,6 @@ it points to between the check and the connection gains nothing.
 
 import ipaddress
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -22,7 +21,10 @@ _PORTS: Final = {"https": 443, "http": 80}
 # Public by their numbers, but they lead to a cloud's own host, or carry an IPv4 address inside.
 _DISGUISED: Final = tuple(
     ipaddress.ip_network(network)
-    for network in ("168.63.129.16/32", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+    for network in (
+        *("168.63.129.16/32", "192.88.99.0/24"),
+        *("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "fec0::/10"),
+    )
 )
 
 
@@ -60,8 +62,12 @@ def check_url(url: str, settings: Settings) -> SplitResult:
     is_own_port = port is None or port == _PORTS[parts.scheme]
     if not is_own_port and not settings.webhook_allow_private_networks:
         raise _refused(f"The port must be {_PORTS[parts.scheme]}.")
-    with suppress(socket.gaierror):  # a name, which is resolved when something is sent
+    try:
         _check_addresses(_lookup(parts.hostname, socket.AI_NUMERICHOST), settings)
+    except socket.gaierror:  # a name, which is resolved when something is sent
+        return parts
+    except UnicodeError:
+        raise _refused("The name of the host is malformed.") from None
     return parts
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import JsonValue
 
 MAX_RENDERED: Final = 100_000
-_PLACE: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_PLACE: Final = re.compile(r"\{\{([^{}]*)\}\}")
 _NAME: Final = re.compile(r"item(\.\w+)+|sample\.output_text|sample\.output_json(\.\w+)*")
 
 

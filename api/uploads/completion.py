@@ -122,7 +122,7 @@ def _record(
     if upload.status is not UploadStatus.PENDING:
         raise service.not_pending(upload)
     QuotaKeeper(session, project_id, state.settings).admit_file(
-        stored.bytes, 0 if report is None else report.rows
+        stored.bytes, 0 if report is None else report.rows, announced=True
     )
     seconds = upload.file_lifetime_seconds
     lifetime = None if seconds is None else timedelta(seconds=seconds)

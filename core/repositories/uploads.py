@@ -74,6 +74,13 @@ class UploadRepository:
         self._session.flush()
         return part
 
+    def announced_bytes(self, project_id: str) -> int:
+        """Sum up what a project's open uploads will be."""
+        total = select(func.coalesce(func.sum(Upload.bytes), 0)).where(
+            Upload.project_id == project_id, Upload.status == UploadStatus.PENDING
+        )
+        return int(self._session.scalars(total).one())
+
     def part_bytes(self, upload: Upload) -> int:
         """Sum up the parts of an upload, whether it will use them or not."""
         total = select(func.coalesce(func.sum(UploadPart.bytes), 0))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import case, select, tuple_, update
+from sqlalchemy import case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from core.errors import InvalidRequestError, NotFoundError
@@ -90,16 +90,29 @@ class WebhookDeliveryRepository:
         return cut_page(self._session.scalars(statement), limit)
 
     def claim_due(self, limit: int) -> list[ClaimedDelivery]:
-        """Take deliveries to send now; others get them only when nothing is heard for a while."""
+        """Take deliveries to send now; others get them only when nothing is heard for a while.
+
+        No project gets more than a quarter of them, so that slow receivers of one do not keep the
+        others waiting.
+        """
         now = database_now()
+        is_due = (
+            WebhookDelivery.status == DeliveryStatus.PENDING,
+            WebhookDelivery.next_attempt_at <= now,
+        )
+        place = func.row_number().over(
+            partition_by=WebhookEndpoint.project_id, order_by=WebhookDelivery.next_attempt_at
+        )
+        ranked = (
+            select(WebhookDelivery.id, place.label("place"))
+            .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
+            .where(*is_due, WebhookEndpoint.enabled)
+            .subquery()
+        )
         due = (
             select(WebhookDelivery.id)
-            .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-            .where(
-                WebhookDelivery.status == DeliveryStatus.PENDING,
-                WebhookDelivery.next_attempt_at <= now,
-                WebhookEndpoint.enabled,
-            )
+            .join(ranked, ranked.c.id == WebhookDelivery.id)
+            .where(*is_due, ranked.c.place <= max(1, limit // 4))
             .order_by(WebhookDelivery.next_attempt_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=WebhookDelivery)

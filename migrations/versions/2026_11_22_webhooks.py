@@ -60,7 +60,7 @@ CREATE INDEX ix_webhook_deliveries_due ON webhook_deliveries (next_attempt_at)
     WHERE status = 'pending';
 """
 
-# FOR KEY SHARE: an endpoint deleted meanwhile is passed over, and never fails the job's end.
+# An endpoint that is being deleted is passed over: it neither fails the job's end nor holds it up.
 ANNOUNCEMENT = """
 CREATE FUNCTION jobs_announce_end() RETURNS trigger LANGUAGE plpgsql AS $announce$
 DECLARE
@@ -75,7 +75,7 @@ BEGIN
     FROM webhook_endpoints AS endpoint
     WHERE endpoint.project_id = NEW.project_id AND endpoint.enabled
         AND endpoint.event_types ? kind
-    FOR KEY SHARE;
+    FOR KEY SHARE SKIP LOCKED;
     RETURN NULL;
 END
 $announce$;

@@ -29,7 +29,9 @@ def choose_held_out(lines: Sequence[int], flagged: Collection[int]) -> list[int]
 def read_learned_rows(workspace: Workspace) -> list[UserRow]:
     """Collect the rows to train on: neither held out nor dropped by the screening policy."""
     screening = workspace.read_json(ArtifactName.SCREENING)
-    left_out = frozenset(screening["held_out_lines"]) | frozenset(screening["dropped_lines"])
+    # A job that began under an earlier release has dropped nothing and says nothing of it.
+    dropped = screening.get("dropped_lines", [])
+    left_out = frozenset(screening["held_out_lines"]) | frozenset(dropped)
     return [
         row
         for row in read_user_rows(workspace, ArtifactName.TRAINING_ROWS)

@@ -157,6 +157,26 @@ def test_places_in_the_queue_count_the_fair_share(acme: TestClient, rival: TestC
     assert {job["id"]: job["queue"]["position"] for job in listed} == {jobs[0]: 1, jobs[1]: 3}
 
 
+def test_what_is_announced_in_parts_is_not_given_away(gateway: Gateway, acme: TestClient) -> None:
+    announcement = {
+        "bytes": len(GOOD_ROWS),
+        "filename": "train.jsonl",
+        "mime_type": "application/jsonl",
+        "purpose": "fine-tune",
+    }
+    limit(gateway, "acme", stored_bytes=2 * len(GOOD_ROWS) - 1)
+
+    first = acme.post("/v1/uploads", json=announcement)
+    second = acme.post("/v1/uploads", json=announcement)
+    plain = upload(acme)
+    acme.post(f"/v1/uploads/{first.json()['id']}/cancel")
+
+    assert first.status_code == 200
+    assert_is_permanent(second)
+    assert_is_permanent(plain)
+    assert upload(acme).status_code == 200
+
+
 def test_a_file_in_parts_counts_like_any_other(gateway: Gateway, acme: TestClient) -> None:
     announcement = {
         "bytes": len(GOOD_ROWS),

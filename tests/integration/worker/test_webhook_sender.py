@@ -287,6 +287,35 @@ def test_a_claim_belongs_to_one_sender_and_returns_when_it_falls_silent(
     assert (delivery.status, delivery.attempt) == ("delivered", 2)
 
 
+def test_many_deliveries_of_one_project_do_not_keep_those_of_another_waiting(
+    clean_database: Database, tenant: Tenant
+) -> None:
+    rival = add_tenant(clean_database, "rival")
+    busy = add_endpoint(clean_database, tenant, "https://example.com/")
+    quiet = add_endpoint(clean_database, rival, "https://example.com/")
+    for _ in range(12):
+        cancel_a_job(clean_database, tenant)
+    cancel_a_job(clean_database, rival)
+
+    with clean_database.session() as session:
+        WebhookDeliveryRepository(session).claim_due(8)
+
+    claimed = [one.endpoint_id for one in deliveries(clean_database) if one.attempt == 1]
+    assert sorted(claimed) == sorted([busy, busy, quiet])
+
+
+def test_an_endpoint_that_is_being_deleted_does_not_hold_up_the_end_of_a_job(
+    clean_database: Database, tenant: Tenant
+) -> None:
+    endpoint = add_endpoint(clean_database, tenant, "https://example.com/")
+
+    with clean_database.session() as deleting:
+        deleting.execute(text("DELETE FROM webhook_endpoints WHERE id = :id"), {"id": endpoint})
+        cancel_a_job(clean_database, tenant)  # would wait for the deletion until it times out
+
+    assert deliveries(clean_database) == []
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"])
 def test_nothing_is_sent_into_the_own_network(
     clean_database: Database, tenant: Tenant, home: Path, host: str

@@ -2,6 +2,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import structlog
 
@@ -36,6 +37,18 @@ def test_a_line_is_json_with_its_component_level_and_time(
     assert line["job_id"] == "ftjob-1"
     assert (line["component"], line["level"], line["logger"]) == ("gateway", "info", "test")
     assert str(line["timestamp"]).endswith("Z")
+
+
+def test_addresses_that_are_asked_are_not_logged(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings.model_copy(update={"log_level": "debug"}), "webhook-sender")
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    with httpx.Client(transport=transport) as client:
+        client.post("https://hooks.example/services/canary")
+
+    assert "canary" not in capsys.readouterr().err
 
 
 def test_lines_of_other_libraries_take_the_same_form(
