@@ -115,6 +115,15 @@ class JobSpec(BaseModel):
     screening: Screening = DEFAULT_SCREENING
     seed: int = Field(ge=0, le=MAX_SEED)
 
+    def stored(self) -> dict[str, JsonValue]:
+        """Give what `jobs.spec` keeps: a process of an earlier release reads it, too.
+
+        So what such a process does not know is left out where it says nothing.
+        """
+        usual = {"parent": None, "screening": DEFAULT_SCREENING}
+        unused = {name for name, value in usual.items() if getattr(self, name) == value}
+        return self.model_dump(mode="json", exclude=unused)
+
     def defense_config(self) -> JobDefense:
         """Return the defense as its typed configuration."""
         return parse_defense(self.defense)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -17,6 +18,8 @@ from core.webhook_addresses import ForbiddenAddressError, resolve
 # For name, connection, request and headers together: a slow receiver holds nobody up for longer.
 ATTEMPT_SECONDS: Final = 10.0
 _TEST_JOB: Final = "ftjob-test"
+# Threads of our own: asyncio would wait for a slow look-up at the end of every batch.
+_RESOLVERS: Final = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ async def post(
 
 
 async def _post(client: httpx.AsyncClient, delivery: ClaimedDelivery, settings: Settings) -> int:
-    target = await asyncio.to_thread(resolve, delivery.url, settings)
+    loop = asyncio.get_running_loop()
+    target = await loop.run_in_executor(_RESOLVERS, resolve, delivery.url, settings)
     parts = urlsplit(delivery.url)
     body = event_body(delivery)
     request = client.build_request(

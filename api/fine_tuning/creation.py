@@ -117,7 +117,7 @@ class JobCreator:
             training_file=request.training_file,
             validation_file=request.validation_file,
             seed=spec.seed,
-            spec=spec.model_dump(mode="json"),
+            spec=spec.stored(),
             suffix=request.suffix,
             metadata=request.metadata,
             status=JobStatus.QUEUED if error is None else JobStatus.VALIDATING_FILES,

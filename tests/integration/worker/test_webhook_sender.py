@@ -1,6 +1,7 @@
 """Deliveries from the end of a job to a real receiver, on a real Postgres."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +13,7 @@ import pytest
 from openai import OpenAI
 from sqlalchemy import text
 
+from core import webhook_addresses
 from core.database import Database
 from core.job_state import LEGAL_MOVES, TERMINAL, JobStatus
 from core.models import WebhookDelivery, WebhookEventType
@@ -20,6 +22,7 @@ from core.repositories.jobs import JobRepository
 from core.repositories.webhook_deliveries import WebhookDeliveryRepository
 from core.repositories.webhook_endpoints import WebhookEndpointRepository
 from core.settings import Settings
+from core.webhook_addresses import Target
 from tests.integration.core.builders import (
     Tenant,
     add_job,
@@ -29,6 +32,7 @@ from tests.integration.core.builders import (
     failure,
     succeed,
 )
+from worker import webhook_post
 from worker.webhook_sender import WebhookSender
 
 SECRET = "whsec_cGFuYWNlYS10ZXN0LXNlY3JldC0wMTIzNDU2Nzg5YWI="
@@ -302,6 +306,34 @@ def test_many_deliveries_of_one_project_do_not_keep_those_of_another_waiting(
 
     claimed = [one.endpoint_id for one in deliveries(clean_database) if one.attempt == 1]
     assert sorted(claimed) == sorted([busy, busy, quiet])
+
+
+def test_a_name_that_is_slow_to_look_up_does_not_hold_up_the_batch(
+    clean_database: Database,
+    tenant: Tenant,
+    sender: WebhookSender,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_endpoint(clean_database, tenant, "http://slow.example/")
+    add_endpoint(clean_database, tenant, receiver.url)
+    cancel_a_job(clean_database, tenant)
+    answered = threading.Event()
+
+    def resolve(url: str, settings: Settings) -> Target:
+        if "slow" in url:
+            answered.wait(30)
+        return webhook_addresses.resolve(url, settings)
+
+    monkeypatch.setattr(webhook_post, "resolve", resolve)
+    monkeypatch.setattr(webhook_post, "ATTEMPT_SECONDS", 0.5)
+    started = time.monotonic()
+    sender.send_due()
+    lasted = time.monotonic() - started
+    answered.set()
+
+    assert lasted < 10
+    assert len(receiver.got) == 1
 
 
 def test_an_endpoint_that_is_being_deleted_does_not_hold_up_the_end_of_a_job(

@@ -13,6 +13,7 @@ from core.job_spec import (
     resolve_hyperparameters,
 )
 from core.model_registry import AlignedAdapter, LoraDefaults, ModelEntry, Source
+from core.screening import Screening, ScreeningPolicy
 from defense.errors import InvalidConfigError
 from defense.fine_tuning.panacea.config import PanaceaConfig
 from defense.fine_tuning.supervised.config import SupervisedConfig
@@ -181,12 +182,21 @@ def test_a_spec_survives_its_storage_as_json() -> None:
         seed=7,
     )
 
-    stored = json.loads(json.dumps(spec.model_dump(mode="json")))
+    stored = json.loads(json.dumps(spec.stored()))
 
     assert JobSpec.model_validate(stored) == spec
     defense = JobSpec.model_validate(stored).defense_config()
     assert isinstance(defense, PanaceaConfig)
     assert defense.perturbation_radius == 2.0
+
+
+def test_a_stored_spec_names_what_it_uses_and_no_more() -> None:
+    spec = JobSpec(model="t", hyperparameters=resolve(), defense={"type": "none"}, seed=0)
+    strict = spec.model_copy(update={"screening": Screening(policy=ScreeningPolicy.BLOCK)})
+
+    assert not {"parent", "screening"} & spec.stored().keys()
+    assert strict.stored()["screening"] == {"policy": "block"}
+    assert JobSpec.model_validate(strict.stored()) == strict
 
 
 def test_a_spec_without_a_defense_has_a_plain_configuration() -> None:
