@@ -135,7 +135,7 @@ REQUEST_CODES: dict[Code, Explanation] = {
     Code.MODEL_NOT_AVAILABLE: Explanation(
         _BAD,
         "A job names a model that cannot be fine-tuned here.",
-        "Take one that the message lists.",
+        "Take one that `GET /v1/models` lists.",
     ),
     Code.MODEL_NOT_FOUND: Explanation(
         _NOT_FOUND,

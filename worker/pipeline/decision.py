@@ -91,9 +91,8 @@ def decide(policy: GatePolicy, evaluation: Mapping[str, Any], adapter_sha256: st
 
 def _evaluated_bytes(evaluation: Mapping[str, Any], adapter_sha256: str) -> Check:
     same = evaluation.get("adapter_sha256") == adapter_sha256
-    return Check(
-        "evaluated_bytes", None, 0.0, same, "The evaluation is of other bytes than the adapter's."
-    )
+    reason = "" if same else "The evaluation is of other bytes than the adapter's."
+    return Check("evaluated_bytes", None, 0.0, same, reason)
 
 
 def _complete(evaluation: Mapping[str, Any]) -> Check:
@@ -103,9 +102,8 @@ def _complete(evaluation: Mapping[str, Any]) -> Check:
     if asked is not None and None not in judged:
         missing = asked - min(number for number in judged if number is not None)
     complete = missing == 0 and asked is not None and asked > 0
-    return Check(
-        "missing_answers", missing, 0.0, complete, "Not every evaluation prompt was judged."
-    )
+    reason = "" if complete else "Not every evaluation prompt was judged."
+    return Check("missing_answers", missing, 0.0, complete, reason)
 
 
 def _task_accuracy(policy: GatePolicy, evaluation: Mapping[str, Any]) -> Check:
