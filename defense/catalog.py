@@ -20,6 +20,7 @@ from defense.fine_tuning.lisa.config import LisaConfig
 from defense.fine_tuning.panacea.config import PanaceaConfig
 from defense.fine_tuning.safety_mixing.config import SafetyMixingConfig
 from defense.fine_tuning.supervised.config import SupervisedConfig
+from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
 from defense.post_fine_tuning.antidote.config import AntidoteConfig
 from defense.post_fine_tuning.panacea_endpoint.config import PanaceaEndpointConfig
 from defense.post_fine_tuning.random_perturbation.config import RandomPerturbationConfig
@@ -170,6 +171,20 @@ DEFENSES: Mapping[str, DefenseEntry] = MappingProxyType(
                 paper="arXiv:2501.18100",
                 config_class=PanaceaEndpointConfig,
                 data_needed=("harmful_dataset",),
+                composition=_AFTER_ANY,
+            ),
+            DefenseEntry(
+                name="alignment_merge",
+                stage=DefenseStage.POST_FINE_TUNING,
+                title="Alignment merge",
+                summary=(
+                    "Merges the trained adapter with the one it began as, so that each layer "
+                    "answers the operator's rows as before the training and the user's as after "
+                    "it. Two passes forward over a few dozen rows; no training, no search."
+                ),
+                paper="arXiv:2212.09849",
+                config_class=AlignmentMergeConfig,
+                data_needed=("alignment_dataset", "benign_dataset"),
                 composition=_AFTER_ANY,
             ),
             DefenseEntry(

@@ -23,6 +23,8 @@ from defense.fine_tuning.safety_mixing.config import SafetyMixingConfig
 from defense.fine_tuning.safety_mixing.method import build_guard as mix_refusals_in
 from defense.job_defense import JobDefense
 from defense.ops.adapted_layers import adapted_layers, require_alignment
+from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
+from defense.post_fine_tuning.alignment_merge.method import build_ending as merge_alignment
 from defense.post_fine_tuning.antidote.config import AntidoteConfig
 from defense.post_fine_tuning.antidote.method import build_ending as prune_harm
 from defense.post_fine_tuning.panacea_endpoint.config import PanaceaEndpointConfig
@@ -54,6 +56,7 @@ _ENDINGS = MappingProxyType(
     {
         PanaceaConfig: end_panacea,
         PanaceaEndpointConfig: end_at_panaceas,
+        AlignmentMergeConfig: merge_alignment,
         RefusalRestorationConfig: restore_refusals,
         RandomPerturbationConfig: add_noise,
         AntidoteConfig: prune_harm,

@@ -3,7 +3,7 @@
 Shapes: R rank, I a layer's inputs, O its outputs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from defense.protocols import Tensors
 from defense.training.lora import ADAPTER_NAME, trainable_parameters
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
+
+# Layers are read in groups whose Gram matrices together fit into this much memory.
+_GROUP_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,23 @@ def adapted_layers(model: nn.Module) -> list[AdaptedLayer]:
             )
         )
     return layers
+
+
+def layers_by_memory(
+    layers: Sequence[AdaptedLayer], weights: Tensors, copies: int = 1
+) -> Iterator[list[AdaptedLayer]]:
+    """All layers in groups, so that their J x J matrices fit into memory, `copies` of each."""
+    group: list[AdaptedLayer] = []
+    size = 0
+    for layer in layers:
+        inputs = weights[layer.a_name].shape[1]
+        needed = copies * inputs**2 * weights[layer.a_name].element_size()
+        if group and size + needed > _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(layer)
+        size += needed
+    yield group
 
 
 def require_alignment(layers: Iterable[AdaptedLayer], initial: Tensors) -> None:

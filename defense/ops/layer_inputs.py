@@ -1,6 +1,6 @@
 """What goes into the linear maps of a model while it reads rows.
 
-Shapes: N tokens of a row, J features of a map's input.
+Shapes: N tokens of some rows, J features of a map's input.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from defense.protocols import EncodedRow, Tensors
-from defense.training.loss import AdapterLoss
+from defense.training.batching import by_length
+from defense.training.loss import ROWS_PER_PASS, AdapterLoss
 
 InputListener = Callable[[str, Tensor], None]
 
@@ -22,22 +23,25 @@ def read_inputs(
     on_input: InputListener,
     at: Tensors | None = None,
 ) -> float:
-    """Let the model read rows one at a time, so that no padding is among the inputs.
+    """Let the model read rows, a few at a time.
 
     Args:
         source: The model, in evaluation mode; left as it is.
         maps: The linear maps to watch, by names of the caller's choice.
         rows: Prompts with answers; every token of both is read.
-        on_input: Told the name and the inputs (N x J) of each map for each row.
+        on_input: Told the name and the inputs (N x J) of each map at all tokens of a few rows,
+            those of padding left out.
         at: Adapter weights to use instead of the present ones.
 
     Returns:
         Mean token loss of all rows together, which the passes give for nothing.
     """
     loss = 0.0
-    with _watched(maps, on_input):
-        for row in rows:
-            loss += source.mean_loss([row], at) * row.supervised_tokens
+    for group in by_length(rows, ROWS_PER_PASS):
+        # The loss pads these rows, of one pass, as this does.
+        real_N = source.batch(group).attention_mask_BT.flatten().bool()
+        with _watched(maps, real_N, on_input):
+            loss += source.mean_loss(group, at) * sum(row.supervised_tokens for row in group)
     return loss / sum(row.supervised_tokens for row in rows)
 
 
@@ -60,9 +64,11 @@ def squared_input_norms(
 
 
 @contextmanager
-def _watched(maps: Mapping[str, nn.Module], on_input: InputListener) -> Iterator[None]:
+def _watched(
+    maps: Mapping[str, nn.Module], real_N: Tensor, on_input: InputListener
+) -> Iterator[None]:
     def tell(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        on_input(name, inputs[0].detach().flatten(end_dim=-2))
+        on_input(name, inputs[0].detach().flatten(end_dim=-2)[real_N])
 
     handles = [
         module.register_forward_pre_hook(partial(tell, name)) for name, module in maps.items()
@@ -80,7 +86,7 @@ def input_grams(
     rows: Sequence[EncodedRow],
     at: Tensors | None = None,
 ) -> dict[str, Tensor]:
-    """Mean over rows of `X^T X` (J x J) for each map, `X` (N x J) the inputs at a row's tokens."""
+    """Mean over rows of `X^T X` (J x J) for each map, `X` the inputs at a row's tokens."""
     sums: dict[str, Tensor] = {}
 
     def add(name: str, inputs_NJ: Tensor) -> None:

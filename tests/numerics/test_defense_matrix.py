@@ -47,6 +47,8 @@ METHODS: dict[str, dict[str, object]] = {
     "panacea endpoint": {"type": "panacea_endpoint", "perturbation_steps": 2},
     "refusal restoration": RESTORED,
     "refusal restoration with ascent": {**RESTORED, "harmful_ascent_weight": 0.3},
+    "alignment merge": {"type": "alignment_merge"},
+    "panacea, then the merge": {**GUARDED, FOLLOWED_BY: {"type": "alignment_merge"}},
     "random perturbation": {"type": "random_perturbation"},
     "antidote": {"type": "antidote"},
     "antidote by rows": {"type": "antidote", "mask_scope": "per_row"},

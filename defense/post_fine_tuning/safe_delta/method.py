@@ -35,6 +35,7 @@ from defense.ops.adapted_layers import (
     AdaptedLayer,
     Replacement,
     adapted_layers,
+    layers_by_memory,
     on_device_of,
 )
 from defense.ops.layer_inputs import input_grams
@@ -44,9 +45,6 @@ from defense.post_fine_tuning.safe_delta.config import SafeDeltaConfig
 from defense.protocols import DefenderRows, EncodedRow, Perturbation, Tensors, Trained
 from defense.training.batching import supervised_rows
 from defense.training.loss import AdapterLoss
-
-# Layers are read in groups whose Hessians together fit into this much memory.
-_GROUP_BYTES = 2**30
 
 
 def build_ending(
@@ -130,7 +128,7 @@ def _treated(
 ) -> Iterator[tuple[Replacement, float]]:
     """Give for each layer what replaces its weights, and the share of accepted features."""
     weights = source.weights()
-    for group in _groups(adapted_layers(source.model), weights):
+    for group in layers_by_memory(adapted_layers(source.model), weights):
         maps = {layer.name: layer.map_a for layer in group}
         grams = input_grams(source, maps, refusals, initial)
         for layer in group:
@@ -161,16 +159,3 @@ def _replaced(
     )
     left = torch.cat([weights[layer.b_name], initial[layer.b_name]], dim=1)
     return layer.replaced(weights, left, right)
-
-
-def _groups(layers: Sequence[AdaptedLayer], weights: Tensors) -> Iterator[list[AdaptedLayer]]:
-    group: list[AdaptedLayer] = []
-    size = 0
-    for layer in layers:
-        needed = weights[layer.a_name].shape[1] ** 2 * weights[layer.a_name].element_size()
-        if group and size + needed > _GROUP_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(layer)
-        size += needed
-    yield group

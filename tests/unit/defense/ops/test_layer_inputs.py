@@ -32,7 +32,7 @@ def first_map(model: PeftModel) -> torch.nn.Module:
     return model.get_submodule("base_model.model.first.lora_A.default")
 
 
-def test_prompt_and_answer_tokens_of_each_row_are_read_without_padding() -> None:
+def test_prompt_and_answer_tokens_of_all_rows_are_read_without_padding() -> None:
     model, seen = adapted(), []
 
     def note(name: str, inputs: Tensor) -> None:
@@ -41,7 +41,7 @@ def test_prompt_and_answer_tokens_of_each_row_are_read_without_padding() -> None
     read_inputs(AdapterLoss(model, 0), {"a": first_map(model)}, ROWS, note)
 
     one, two, three = [1, 0, 0, 0, 2], [0, 3, 0, 0, 0], [0, 0, 0, 1, 1]
-    assert seen == [("a", [one, two, three]), ("a", [two, two])]
+    assert seen == [("a", [two, two, one, two, three])]
 
 
 def test_squares_are_summed_over_tokens_and_averaged_over_rows() -> None:

@@ -1,0 +1,191 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from defense.errors import NoSupervisedTokensError, NumericalDivergenceError
+from defense.ops.adapted_layers import adapted_layers
+from defense.ops.low_rank import Factors
+from defense.ops.tensors import apply_perturbation
+from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
+from defense.post_fine_tuning.alignment_merge.method import build_ending, merge, unit_gram
+from defense.protocols import DefenderRows, EncodedRow, Perturbation, Trained
+from defense.training.lora import adapter_state
+from tests.continued_adapters import continued_adapter
+from tests.encoded_rows import rows, unsupervised_row
+
+REFUSALS = rows("No, I will not.", 3)
+BENIGN = rows("It is blue.", 2)
+USER = rows("Yes.", 4)
+
+
+def matrix(*rows: tuple[float, ...]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def factors(*rows: tuple[float, ...]) -> Factors:
+    """Of one output and rank 1: the product is the row itself."""
+    return Factors(matrix(*rows), matrix((1,)), 0.0)
+
+
+def product(merged: Factors) -> Tensor:
+    return merged.b_OR @ merged.a_RI
+
+
+def ending(
+    trained: Trained,
+    refusals: Sequence[EncodedRow] = REFUSALS,
+    benign: Sequence[EncodedRow] = BENIGN,
+    **options: object,
+) -> Perturbation:
+    config = AlignmentMergeConfig.model_validate(options)
+    return build_ending(config, DefenderRows(refusals, (), benign), trained, seed=0)
+
+
+def continued() -> Trained:
+    return replace(continued_adapter(), task_rows=USER)
+
+
+def test_each_input_counts_what_each_side_sees_of_it() -> None:
+    merged = merge(factors((4, 4)), factors((0, 8)), matrix((3, 0), (0, 1)), matrix((1, 0), (0, 3)))
+
+    # Means of 4 and 0 weighted 3 to 1, and of 4 and 8 weighted 1 to 3.
+    torch.testing.assert_close(product(merged), matrix((3, 7)))
+    assert merged.lost_share < 1e-12
+
+
+def test_an_input_that_goes_with_another_is_told_apart_from_one_that_comes_alone() -> None:
+    # The user's rows have the first input alone, the operator's both at once: x = (1, 1).
+    task, kept = matrix((1, 0), (0, 0)), matrix((1, 1), (1, 1))
+    small = 1e-9 * torch.eye(2, dtype=torch.float64)
+
+    merged = product(merge(factors((5, 5)), factors((1, 1)), task + small, 10 * kept + small))
+
+    # On (1, 0) it answers 5 as trained, and on (1, 1) 2 as before.
+    torch.testing.assert_close(merged, matrix((5, -3)), rtol=1e-6, atol=1e-6)
+
+
+def test_within_the_rank_nothing_near_is_better() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def gram() -> Tensor:
+        inputs = draw(9, 5)
+        return inputs.T @ inputs
+
+    trained, initial = (Factors(draw(2, 5), draw(4, 2), 0.0) for _ in range(2))
+    task, kept = gram(), gram()
+
+    def missed(a: Tensor, b: Tensor) -> float:
+        sides = ((trained, task), (initial, kept))
+        wrong = [(b @ a - product(side), gram) for side, gram in sides]
+        return sum(torch.trace(each @ gram @ each.T).item() for each, gram in wrong)
+
+    merged = merge(trained, initial, task, kept)
+
+    best = missed(merged.a_RI, merged.b_OR)
+    assert merged.lost_share > 0.01
+    for _ in range(200):
+        near = missed(merged.a_RI + 0.01 * draw(2, 5), merged.b_OR + 0.01 * draw(4, 2))
+        assert near > best
+
+
+def test_adapters_that_are_alike_stay_as_they_are() -> None:
+    side = Factors(matrix((1, 2), (3, 5)), matrix((2, 1), (0, 1)), 0.0)
+
+    merged = merge(side, side, matrix((2, 1), (1, 2)), matrix((1, 0), (0, 4)))
+
+    torch.testing.assert_close(product(merged), product(side))
+
+
+def test_a_gram_matrix_gets_a_mean_diagonal_of_one_and_is_damped() -> None:
+    torch.testing.assert_close(
+        unit_gram(torch.tensor([[6.0, 2.0], [2.0, 2.0]]), 0.1), matrix((1.6, 0.5), (0.5, 0.6))
+    )
+    assert unit_gram(torch.zeros(2, 2), 0.1).tolist() == [[0.1, 0], [0, 0.1]]
+
+
+def test_inputs_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(NumericalDivergenceError, match="not finite"):
+        unit_gram(torch.tensor([[1.0, 0.0], [0.0, float("inf")]]), 0.1)
+
+
+@pytest.mark.parametrize(("weight", "side"), [(1e6, "initial"), (1e-12, "trained")])
+def test_a_weight_far_from_one_gives_back_one_of_the_sides(weight: float, side: str) -> None:
+    trained = continued()
+    weights = adapter_state(trained.model)
+    wanted = {"initial": trained.initial, "trained": weights}[side]
+
+    move = ending(trained, alignment_weight=weight)
+
+    merged = apply_perturbation(weights, move.tensors, 1.0)
+    for layer in adapted_layers(trained.model):
+        torch.testing.assert_close(
+            layer.delta(merged), layer.delta(wanted), rtol=1e-3, atol=1e-4, msg=layer.name
+        )
+
+
+def test_the_model_and_its_weights_stay_as_they_are() -> None:
+    trained = continued()
+    before = adapter_state(trained.model)
+
+    move = ending(trained)
+
+    after = adapter_state(trained.model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert move.norm > 0
+
+
+def test_what_the_rank_could_not_hold_is_told() -> None:
+    figures = ending(continued()).figures
+
+    assert 0 < figures["mean_lost_share"] < figures["largest_lost_share"] < 1
+
+
+def test_an_adapter_that_began_from_nothing_is_merged_with_the_base_model() -> None:
+    trained = continued()
+    nothing = {n: t * (".lora_A." in n) for n, t in trained.initial.items()}
+
+    weights = adapter_state(trained.model)
+
+    move = ending(replace(trained, initial=nothing), alignment_weight=1e6)
+
+    merged = apply_perturbation(weights, move.tensors, 1.0)
+    for layer in adapted_layers(trained.model):
+        assert layer.delta(merged).norm() < 0.01 * layer.delta(weights).norm()
+
+
+def test_benign_rows_may_be_left_out() -> None:
+    without = ending(continued(), benign=(), benign_rows=0)
+
+    assert without.norm != ending(continued()).norm
+
+
+@pytest.mark.parametrize(
+    ("refusals", "benign", "task", "kind"),
+    [
+        ([unsupervised_row()], BENIGN, USER, "refusal"),
+        (REFUSALS, (), USER, "benign"),
+        (REFUSALS, BENIGN, (), "training"),
+    ],
+)
+def test_a_side_without_rows_is_refused(
+    refusals: Sequence[EncodedRow],
+    benign: Sequence[EncodedRow],
+    task: Sequence[EncodedRow],
+    kind: str,
+) -> None:
+    with pytest.raises(NoSupervisedTokensError, match=kind):
+        ending(replace(continued(), task_rows=task), refusals, benign)
+
+
+@pytest.mark.parametrize("option", ["refusal_rows", "benign_rows", "task_rows"])
+def test_only_so_many_rows_are_read_as_are_asked_for(option: str) -> None:
+    norms = {ending(continued(), **{option: count}).norm for count in (1, 2, 4, 4096)}
+
+    # There are 3 refusals, 2 benign rows and 4 of the user's.
+    assert len(norms) == {"refusal_rows": 3, "benign_rows": 2, "task_rows": 3}[option]
