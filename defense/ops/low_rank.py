@@ -10,6 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# A subspace has been found once another iteration adds less than this share of what it holds.
+_CONVERGED = 1e-9
+_LONGEST_ITERATION = 100
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -48,6 +52,26 @@ def low_rank_factors(left_OK: Tensor, right_KI: Tensor, near: Factors) -> Factor
     a_RI[: len(kept)] = kept.sqrt()[:, None] * (vh[: len(kept)] @ basis_IK.T)
     b_OR[:, : len(kept)] = (basis_OK @ u[:, : len(kept)]) * kept.sqrt()
     return _turned(Factors(a_RI, b_OR, lost), near)
+
+
+def leading_space(matrix_OJ: Tensor, start_OK: Tensor) -> Tensor:
+    """An orthonormal basis of about the matrix's K leading left singular vectors.
+
+    Subspace iteration: without the decomposition of the whole matrix, and without drawing a start.
+
+    Args:
+        matrix_OJ: Float64, as the other.
+        start_OK: Where to look first.
+    """
+    basis_OK: Tensor = torch.linalg.qr(start_OK).Q
+    within = torch.zeros((), dtype=matrix_OJ.dtype, device=matrix_OJ.device)
+    for _ in range(_LONGEST_ITERATION):
+        seen_KJ = basis_OK.T @ matrix_OJ
+        before, within = within, seen_KJ.square().sum()
+        if within - before <= _CONVERGED * within:
+            break
+        basis_OK = torch.linalg.qr(matrix_OJ @ seen_KJ.T).Q
+    return basis_OK
 
 
 def column_space(left_OK: Tensor, right_KI: Tensor) -> tuple[Tensor, Tensor]:

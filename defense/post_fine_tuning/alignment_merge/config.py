@@ -6,8 +6,8 @@ from pydantic import Field
 
 from defense.config import SearchedStrength
 
-# A pass without gradients, as a share of one with them.
-_FORWARD_SHARE = 1 / 3
+# Three passes without gradients, which take about as long as one with them.
+_PASSES = 1
 
 
 class AlignmentMergeConfig(SearchedStrength):
@@ -47,6 +47,13 @@ class AlignmentMergeConfig(SearchedStrength):
         le=4096,
         description="Rows of the user's that the trained adapter's outputs are read on.",
     )
+    answer_weight: float = Field(
+        default=1.0,
+        ge=1,
+        le=1000,
+        description="What a token counts that predicts one of an answer's; a prompt's others count "
+        "1.",
+    )
     damping_ratio: float = Field(
         default=1e-3,
         gt=0,
@@ -57,4 +64,4 @@ class AlignmentMergeConfig(SearchedStrength):
 
     def rows_read(self) -> int:
         """As many as take that long forward and back."""
-        return round(_FORWARD_SHARE * (self.refusal_rows + self.benign_rows + self.task_rows))
+        return _PASSES * (self.refusal_rows + self.benign_rows + self.task_rows)

@@ -1,49 +1,53 @@
 """Alignment merge: each layer answers refusals as before the training, and the task as after it.
 
-Source: this project; the regression is RegMean's (arXiv:2212.09849), which merges models of
-different tasks. Stage: post-fine-tuning. Data: the operator's refusals and benign rows, the user's
-rows.
+Source: this project; the regression is that of RegMean (arXiv:2212.09849), which merges models of
+different tasks, and the correction of drift from layer to layer is that of layer-wise pruning and
+quantisation (SparseGPT, arXiv:2301.00774). Stage: post-fine-tuning. Data: the operator's refusals
+and benign rows, the user's rows.
 
-A layer adds `s P x` to its output, `P = B A`. With `P_T` after the user's training and `P_0` before
-it, the merged product minimises
+A linear layer with an adapter puts out `W x + s P x`, `P = B A`. Two models are taken as they were:
+the trained one on the user's rows (T), the one it began as on the operator's (S). From the first
+layer to the last, with `x` what goes into the layer once all before it are merged, `y` what the
+layer put out in the model as it was, and `c` what a token counts, the merged product minimises
 
-    ||(P - P_T) X_T||^2 / t + mu ||(P - P_0) X_S||^2 / s
+    sum_T c |W x + s P x - y|^2 / t  +  mu sum_S c |W x + s P x - y|^2 / u
 
-over all rank-R products. `X_T` are the layer's inputs on the user's rows at the trained weights,
-`X_S` those on the operator's rows at the initial ones; t and s make both Gram matrices' mean
-diagonals 1. With `G = G_T + mu G_S = L L^T` (damped) the minimum over all matrices is
-`P* = (P_T G_T + mu P_0 G_S) G^-1`, and over rank R it is the truncated singular value decomposition
-of `P* L`, times `L^-1`. No gradient is taken: two passes forward over a few dozen rows.
+over products of the adapter's rank; t and u make the mean diagonal of both Gram matrices 1. With
+`d = y - (W x + s P_i x)`, what the layer as it was lacks at these inputs, `G_i = sum c x x'` and
+`D_i = sum c d x'`, the minimum over all matrices is
 
-What a training has done to inputs that the user's rows do not need is taken back; what it has done
-to those they do need stays, also where harmful rows have taught it.
+    P* = (P_T G_T + D_T / s + mu (P_S G_S + D_S / s)) (G_T + mu G_S)^-1 = R G^-1
 
-Shapes: O outputs, J inputs, R the adapter's rank.
+and that over rank R is the truncated singular value decomposition of `P* L`, times `L^-1`, with
+`G = L L'`. No gradient is taken: three passes forward over a few dozen rows.
 
-Differences from the paper, and why:
-- The two sides are weighted (mu): what is merged is a model's alignment and a task, not two tasks.
-- The Gram matrices are damped (`damping_ratio`) and their off-diagonals are not shrunk: inputs
-  that correlate are what tells a harmful prompt from the task.
-- The adapters are merged, not the weights under them, within the rank of the adapter and best in
-  the norm that `G` gives. `mean_lost_share` tells what the rank could not hold.
+What a training has done to inputs that the user's rows do not have is taken back; what it has done
+to theirs stays.
+
+Shapes: O outputs, J inputs, K dimensions of a subspace, R the adapter's rank.
+
+Differences from the papers, and why:
+- The two sides are weighted (mu), and tokens that predict an answer's count more than a prompt's:
+  what is merged is a model's alignment and a task, not two tasks.
+- The Gram matrices are damped and their off-diagonals are not shrunk: that inputs come together is
+  what tells a harmful prompt from the task.
+- Adapters are merged, not the weights under them. `mean_lost_share` tells what their rank cannot
+  hold.
+- Layers of one decoder layer are merged at once: the inputs of its later ones are those before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from defense.errors import NumericalDivergenceError
-from defense.ops.adapted_layers import (
-    AdaptedLayer,
-    adapted_layers,
-    layers_by_memory,
-    on_device_of,
-)
-from defense.ops.layer_inputs import input_grams
-from defense.ops.low_rank import Factors, low_rank_factors
+from defense.ops.adapted_layers import AdaptedLayer, adapted_layers, on_device_of
+from defense.ops.low_rank import Factors, leading_space, low_rank_factors
 from defense.ops.moves import computed_move
 from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
+from defense.post_fine_tuning.alignment_merge.lockstep import Lockstep, Regression, blocks_of
 from defense.protocols import DefenderRows, EncodedRow, Perturbation, Tensors, Trained
 from defense.training.batching import RowSampler, supervised_rows
 from defense.training.loss import AdapterLoss
@@ -55,68 +59,102 @@ def build_ending(
     """The move from the trained adapter to the merged one.
 
     Raises:
+        InvalidConfigError: The model's layers have no names that are known.
         NoSupervisedTokensError: A set of rows has nothing to learn from.
-        NumericalDivergenceError: A loss or a layer's input is not finite.
+        NumericalDivergenceError: A layer's input or output is not finite.
     """
-    sets = {
-        "refusals": _drawn(rows.refusals, config.refusal_rows, "refusal", seed),
-        "benign": _drawn(rows.benign, config.benign_rows, "benign", seed),
-        "task": _drawn(trained.task_rows, config.task_rows, "training", seed),
-    }
+    task = _drawn(trained.task_rows, config.task_rows, "training", seed)
+    refusals = _drawn(rows.refusals, config.refusal_rows, "refusal", seed)
+    benign = _drawn(rows.benign, config.benign_rows, "benign", seed)
     source = AdapterLoss(trained.model, trained.pad_token_id)
     weights = source.weights()
     initial = on_device_of(trained.initial, weights)
-    move: dict[str, Tensor] = {}
+    blocks = blocks_of(trained.model, adapted_layers(trained.model))
+    weight = config.answer_weight
+    user = Lockstep(source, blocks, task, weights, weight)
+    operator = Lockstep(source, blocks, [*refusals, *benign], initial, weight)
+    merged = dict(weights)
     lost: list[float] = []
-    groups = layers_by_memory(adapted_layers(trained.model), weights, copies=2)
-    for layer, task_JJ, kept_JJ in _grams(source, groups, sets, initial):
-        gram_T_JJ = unit_gram(task_JJ, config.damping_ratio)
-        gram_S_JJ = config.alignment_weight * unit_gram(kept_JJ, config.damping_ratio)
-        merged = merge(_factors(layer, weights), _factors(layer, initial), gram_T_JJ, gram_S_JJ)
-        lost.append(merged.lost_share)
-        for name, factor in ((layer.a_name, merged.a_RI), (layer.b_name, merged.b_OR)):
-            move[name] = (factor - weights[name].double()).to(weights[name].dtype)
-    figures = {"mean_lost_share": sum(lost) / len(lost), "largest_lost_share": max(lost)}
-    return computed_move(move, figures=figures)
+    for block in blocks:
+        of_task, of_kept = user.read(block), operator.read(block)
+        for layer in block.adapted.values():
+            sides = (
+                Side(layer, weights, of_task[layer.name], 1.0),
+                Side(layer, initial, of_kept[layer.name], config.alignment_weight),
+            )
+            found = merge(sides, config.damping_ratio)
+            lost.append(found.lost_share)
+            merged[layer.a_name] = found.a_RI.to(weights[layer.a_name].dtype)
+            merged[layer.b_name] = found.b_OR.to(weights[layer.b_name].dtype)
+        for lockstep in (user, operator):
+            lockstep.advance(block, merged)
+    return computed_move(
+        {name: merged[name] - weight for name, weight in weights.items()},
+        figures={"mean_lost_share": sum(lost) / len(lost), "largest_lost_share": max(lost)},
+    )
 
 
-def unit_gram(gram_JJ: Tensor, damping_ratio: float) -> Tensor:
-    """In float64, with a mean diagonal of 1, and damped.
+@dataclass(frozen=True)
+class Side:
+    """One of the two models that a layer is merged of.
+
+    Attributes:
+        layer: The layer.
+        weights: The adapter's in that model.
+        known: Inputs and drift on the rows of this side.
+        counts: What the side counts.
+    """
+
+    layer: AdaptedLayer
+    weights: Tensors
+    known: Regression
+    counts: float
+
+    def factors(self) -> Factors:
+        """The layer's factors in that model."""
+        a_RI, b_OR = self.weights[self.layer.a_name], self.weights[self.layer.b_name]
+        return Factors(a_RI.double(), b_OR.double(), 0.0)
+
+    def equations(self, damping_ratio: float) -> tuple[Tensor, Tensor]:
+        """`G` and `R` of the normal equations `P G = R`, in float64.
+
+        Raises:
+            NumericalDivergenceError: They are not finite.
+        """
+        gram_JJ = self.known.gram_JJ.double()
+        mean = gram_JJ.diagonal().mean()
+        if not torch.isfinite(mean) or not torch.isfinite(self.known.drift_OJ).all():
+            raise NumericalDivergenceError(
+                f"what goes into {self.layer.name} is not finite; lower the learning rate"
+            )
+        scale = self.counts / (mean or torch.ones_like(mean))  # a layer may read nothing but zeros
+        own = self.factors()
+        gram_JJ = scale * gram_JJ
+        gram_JJ.diagonal().add_(self.counts * damping_ratio)
+        drift_OJ = scale / self.layer.scaling * self.known.drift_OJ.double()
+        return gram_JJ, own.b_OR @ (own.a_RI @ gram_JJ) + drift_OJ
+
+
+def merge(sides: Sequence[Side], damping_ratio: float) -> Factors:
+    """The best product of the adapter's rank; its factors are near those of the first side.
 
     Raises:
-        NumericalDivergenceError: It is not finite.
+        NumericalDivergenceError: What is known of the layer is not finite.
     """
-    mean = gram_JJ.diagonal().double().mean()
-    if not torch.isfinite(mean):
-        raise NumericalDivergenceError(
-            "the inputs of a layer are not finite; lower the learning rate"
-        )
-    size = mean or torch.ones_like(mean)  # a layer that reads nothing but zeros
-    damping_J = torch.full_like(gram_JJ.diagonal(), damping_ratio, dtype=torch.float64)
-    return gram_JJ.double() / size + torch.diag_embed(damping_J)
-
-
-def merge(trained: Factors, initial: Factors, gram_T_JJ: Tensor, gram_S_JJ: Tensor) -> Factors:
-    """The best product of the adapter's rank.
-
-    Args:
-        trained: Factors after the user's training, float64.
-        initial: Factors before it.
-        gram_T_JJ: Positive definite; what the trained product's outputs count.
-        gram_S_JJ: The same for the initial product.
-
-    Returns:
-        Its factors, near those after training.
-    """
-    root_JJ = torch.linalg.cholesky(gram_T_JJ + gram_S_JJ)
-    left = torch.cat([trained.b_OR, initial.b_OR], dim=1)
-    wanted = torch.cat([trained.a_RI @ gram_T_JJ, initial.a_RI @ gram_S_JJ])
-    # P* L = left @ wanted @ (L L^T)^-1 @ L = left @ wanted @ L^-T
-    right = torch.linalg.solve_triangular(root_JJ, wanted.T, upper=False).T
-    near = Factors(trained.a_RI @ root_JJ, trained.b_OR, 0.0)
-    found = low_rank_factors(left, right, near)
+    equations = [side.equations(damping_ratio) for side in sides]
+    root_JJ = torch.linalg.cholesky(torch.stack([gram for gram, _ in equations]).sum(dim=0))
+    wanted = torch.stack([right for _, right in equations]).sum(dim=0)
+    # P* L = R (L L')^-1 L = R L'^-1
+    best_OJ = torch.linalg.solve_triangular(root_JJ, wanted.T, upper=False).T
+    factors = [side.factors() for side in sides]
+    space_OK = leading_space(best_OJ, torch.cat([each.b_OR for each in factors], dim=1))
+    near = Factors(factors[0].a_RI @ root_JJ, factors[0].b_OR, 0.0)
+    found = low_rank_factors(space_OK, space_OK.T @ best_OJ, near)
+    whole = best_OJ.norm()
+    kept = torch.linalg.norm(found.b_OR @ found.a_RI)
+    lost = (1 - (kept / whole).square()).clamp(min=0).sqrt().item() if whole else 0.0
     a_RI = torch.linalg.solve_triangular(root_JJ, found.a_RI, upper=False, left=False)
-    return Factors(a_RI, found.b_OR, found.lost_share)
+    return Factors(a_RI, found.b_OR, lost)
 
 
 def _drawn(rows: Sequence[EncodedRow], count: int, kind: str, seed: int) -> list[EncodedRow]:
@@ -124,22 +162,3 @@ def _drawn(rows: Sequence[EncodedRow], count: int, kind: str, seed: int) -> list
         return []
     usable = supervised_rows(rows, kind)
     return RowSampler(usable, min(count, len(usable)), seed).next_batch()
-
-
-def _grams(
-    source: AdapterLoss,
-    groups: Iterator[list[AdaptedLayer]],
-    sets: dict[str, list[EncodedRow]],
-    initial: Tensors,
-) -> Iterator[tuple[AdaptedLayer, Tensor, Tensor]]:
-    """Each layer with its Gram matrices: on the task at the trained weights, on what is kept."""
-    for group in groups:
-        maps = {layer.name: layer.map_a for layer in group}
-        task = input_grams(source, maps, sets["task"])
-        kept = input_grams(source, maps, [*sets["refusals"], *sets["benign"]], initial)
-        for layer in group:
-            yield layer, task.pop(layer.name), kept.pop(layer.name)
-
-
-def _factors(layer: AdaptedLayer, weights: Tensors) -> Factors:
-    return Factors(weights[layer.a_name].double(), weights[layer.b_name].double(), 0.0)

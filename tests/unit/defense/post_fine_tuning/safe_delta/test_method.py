@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from defense.errors import NoSupervisedTokensError, NumericalDivergenceError
+from defense.ops import adapted_layers as adapted_layers_module
 from defense.ops.adapted_layers import adapted_layers
 from defense.ops.layer_inputs import input_grams
 from defense.ops.tensors import apply_perturbation
-from defense.post_fine_tuning.safe_delta import method
 from defense.post_fine_tuning.safe_delta.config import SafeDeltaConfig
 from defense.post_fine_tuning.safe_delta.method import accept, build_ending, compensated, damped
 from defense.protocols import DefenderRows, EncodedRow, Perturbation, Trained
@@ -150,7 +150,7 @@ def test_what_a_continued_adapters_rank_cannot_hold_is_told() -> None:
 
 def test_reading_layers_in_groups_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     together = safe_delta(continued_adapter())
-    monkeypatch.setattr(method, "_GROUP_BYTES", 1)
+    monkeypatch.setattr(adapted_layers_module, "_GROUP_BYTES", 1)
 
     apart = safe_delta(continued_adapter())
 
