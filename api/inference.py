@@ -23,14 +23,17 @@ from core.errors import (
 from core.inference import (
     ANSWER_LINE,
     ANSWERS_PATH,
+    EMBEDDINGS_PATH,
     MODERATIONS_PATH,
     PROJECT_HEADER,
     AnswerEnded,
     AnswerFailed,
     AnswerLine,
     AnswerRequest,
+    EmbeddedTexts,
     JudgedTexts,
     Refusal,
+    TextsToEmbed,
     TextsToJudge,
 )
 from core.settings import Settings
@@ -76,6 +79,17 @@ class InferenceClient:
         """
         async with self._asked(MODERATIONS_PATH, TextsToJudge(texts=texts)) as response:
             return JudgedTexts.model_validate_json(await response.aread())
+
+    async def embed(self, texts: tuple[str, ...]) -> tuple[tuple[float, ...], ...]:
+        """Have a vector of length 1 made for each text; alike texts have near ones.
+
+        Raises:
+            InferenceBusyError: Too many requests wait already.
+            InferenceUnavailableError: Nobody answers.
+            ModelUnusableError: The encoder's numbers cannot be trusted.
+        """
+        async with self._asked(EMBEDDINGS_PATH, TextsToEmbed(texts=texts)) as response:
+            return EmbeddedTexts.model_validate_json(await response.aread()).vectors
 
     @asynccontextmanager
     async def answer(self, request: AnswerRequest) -> AsyncIterator[AsyncIterator[AnswerLine]]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 HEALTH_PATH: Final = "/health"
 MODERATIONS_PATH: Final = "/moderations"
+EMBEDDINGS_PATH: Final = "/embeddings"
 ANSWERS_PATH: Final = "/answers"
 # On whose behalf the gateway asks; projects share what the process can do.
 PROJECT_HEADER: Final = "tuneward-project"
@@ -39,6 +40,18 @@ class JudgedTexts(_Word):
 
     classifier: str
     results: tuple[JudgedText, ...]
+
+
+class TextsToEmbed(_Word):
+    """Texts to be compared by their meaning."""
+
+    texts: tuple[str, ...]
+
+
+class EmbeddedTexts(_Word):
+    """One vector of length 1 per text."""
+
+    vectors: tuple[tuple[float, ...], ...]
 
 
 class ReleasedAdapter(_Word):

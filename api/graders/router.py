@@ -4,12 +4,19 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends
 
+from api.dependencies import InferenceDep
 from api.errors import declares
 from api.graders import service
 from api.graders.schemas import GraderRun, GraderRunObject, GraderValidate, ValidatedGraderObject
 from api.json_body import body_of, documented_body
 from api.security import TRAINS
-from core.errors import InvalidRequestError, PayloadTooLargeError
+from core.errors import (
+    InferenceBusyError,
+    InferenceUnavailableError,
+    InvalidRequestError,
+    ModelUnusableError,
+    PayloadTooLargeError,
+)
 
 router = APIRouter(prefix="/fine_tuning/alpha/graders", tags=["Graders"])
 
@@ -47,11 +54,18 @@ def validate_grader(
     dependencies=[TRAINS],
     operation_id="runGrader",
     summary="Try a grader",
-    responses=declares(InvalidRequestError, PayloadTooLargeError),
+    responses=declares(
+        InvalidRequestError,
+        PayloadTooLargeError,
+        InferenceBusyError,
+        ModelUnusableError,
+        InferenceUnavailableError,
+    ),
     openapi_extra=documented_body(GraderRun, _RUN_EXAMPLE),
 )
-def run_grader(
+async def run_grader(
+    inference: InferenceDep,
     body: Annotated[GraderRun, Depends(body_of(GraderRun))],
 ) -> GraderRunObject:
     """Grade one sample of a model; nothing is stored."""
-    return service.run(body)
+    return await service.run(inference, body)

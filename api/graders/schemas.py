@@ -12,7 +12,8 @@ Template = Annotated[
         description="Text, with `{{item.x}}` and `{{sample.output_text}}` filled in.",
     ),
 ]
-Metric = Literal[
+# Computed from the texts' characters and words.
+WordMetric = Literal[
     "fuzzy_match",
     "bleu",
     "gleu",
@@ -24,6 +25,7 @@ Metric = Literal[
     "rouge_5",
     "rouge_l",
 ]
+Metric = Literal["cosine", WordMetric]
 
 
 class _Grader(BaseModel):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pydantic import JsonValue, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from api.errors import from_problems
 from api.graders.schemas import (
@@ -17,7 +18,7 @@ from api.graders.schemas import (
     TextSimilarityGrader,
     ValidatedGraderObject,
 )
-from api.graders.similarity import similarity
+from api.graders.similarity import cosine, similarity
 from api.graders.templates import (
     MAX_RENDERED,
     MissingValueError,
@@ -27,15 +28,12 @@ from api.graders.templates import (
     names_in,
     render,
 )
+from api.inference import InferenceClient
 from core.errors import InvalidRequestError, RequestErrorCode
 
 _GRADERS: Final[Mapping[str, type[Grader]]] = {
     "string_check": StringCheckGrader,
     "text_similarity": TextSimilarityGrader,
-}
-# Metric of the contract that this server does not compute, and why.
-_NOT_OFFERED: Final = {
-    "cosine": "needs an embedding model, which this server does not have",
 }
 
 
@@ -48,21 +46,21 @@ def validate(requested: Mapping[str, JsonValue]) -> ValidatedGraderObject:
     return ValidatedGraderObject(grader=_read(requested).model_dump(mode="json"))
 
 
-def run(request: GraderRun) -> GraderRunObject:
+async def run(inference: InferenceClient, request: GraderRun) -> GraderRunObject:
     """Grade one sample; a template that reads what is not there gives no reward and says so.
 
     Raises:
         InvalidRequestError: The grader is wrong, or a text grows too long.
+        InferenceBusyError: Too many texts wait already.
+        InferenceUnavailableError: Vectors are to be compared, and nobody makes them.
+        ModelUnusableError: The encoder cannot be trusted.
     """
     grader = _read(request.grader)
     started = time.perf_counter()
     errors, reward = GraderErrorsObject(), 0.0
     try:
-        texts = [
-            render(template, request.item or {}, request.model_sample)
-            for template in (grader.input, grader.reference)
-        ]
-        reward = _reward(grader, *texts)
+        text, reference = await run_in_threadpool(_texts, grader, request)
+        reward = await _reward(inference, grader, text, reference)
     except MissingValueError:
         errors.invalid_variable_error = True
     except SampleNotJsonError:
@@ -84,9 +82,24 @@ def run(request: GraderRun) -> GraderRunObject:
     )
 
 
-def _reward(grader: Grader, text: str, reference: str) -> float:
-    if isinstance(grader, TextSimilarityGrader):
-        return similarity(grader.evaluation_metric, text, reference)
+def _texts(grader: Grader, request: GraderRun) -> tuple[str, str]:
+    item = request.item or {}
+    return (
+        render(grader.input, item, request.model_sample),
+        render(grader.reference, item, request.model_sample),
+    )
+
+
+async def _reward(inference: InferenceClient, grader: Grader, text: str, reference: str) -> float:
+    if isinstance(grader, StringCheckGrader):
+        return _check(grader, text, reference)
+    metric = grader.evaluation_metric
+    if metric == "cosine":
+        return cosine(*await inference.embed((text, reference)))
+    return await run_in_threadpool(similarity, metric, text, reference)
+
+
+def _check(grader: StringCheckGrader, text: str, reference: str) -> float:
     match grader.operation:
         case "eq":
             return float(text == reference)
@@ -101,10 +114,11 @@ def _reward(grader: Grader, text: str, reference: str) -> float:
 def _read(requested: Mapping[str, JsonValue]) -> Grader:
     kind = requested.get("type")
     if not isinstance(kind, str) or kind not in _GRADERS:
-        raise _unsupported("type", f"must be one of {', '.join(_GRADERS)}")
-    metric = requested.get("evaluation_metric")
-    if kind == "text_similarity" and isinstance(metric, str) and metric in _NOT_OFFERED:
-        raise _unsupported("evaluation_metric", f"{metric} {_NOT_OFFERED[metric]}")
+        raise InvalidRequestError(
+            f"grader.type: must be one of {', '.join(_GRADERS)}.",
+            param="grader.type",
+            code=RequestErrorCode.UNSUPPORTED_GRADER,
+        )
     try:
         grader = _GRADERS[kind].model_validate(dict(requested))
     except ValidationError as error:
@@ -127,11 +141,3 @@ def _check_names(field: str, template: str) -> None:
             param=f"grader.{field}",
             code=RequestErrorCode.INVALID_VALUE,
         ) from None
-
-
-def _unsupported(field: str, problem: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"grader.{field}: {problem}.",
-        param=f"grader.{field}",
-        code=RequestErrorCode.UNSUPPORTED_GRADER,
-    )

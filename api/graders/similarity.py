@@ -1,4 +1,4 @@
-"""How alike two texts are, from 0 to 1.
+"""How alike two texts, or their vectors, are, from 0 to 1.
 
 ROUGE-N and ROUGE-L are the F1 values of Lin (2004): of the n-grams, and of the longest common
 subsequence. Words are runs of letters a-z and digits, in lower case and unstemmed, which is how the
@@ -13,13 +13,19 @@ from typing import Final
 from rapidfuzz import fuzz
 from rapidfuzz.distance import LCSseq
 
-from api.graders.schemas import Metric
+from api.graders.schemas import WordMetric
 
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _WORD_OF_ANY_SCRIPT: Final = re.compile(r"\w+")
 
 
-def similarity(metric: Metric, text: str, reference: str) -> float:
+def cosine(vector: Sequence[float], reference: Sequence[float]) -> float:
+    """Compare two vectors of length 1; those that point apart are not alike at all."""
+    product = sum(one * other for one, other in zip(vector, reference, strict=True))
+    return min(max(product, 0.0), 1.0)
+
+
+def similarity(metric: WordMetric, text: str, reference: str) -> float:
     """Compare a text with its reference."""
     if metric == "fuzzy_match":
         return fuzz.ratio(text, reference) / 100
@@ -31,7 +37,7 @@ def similarity(metric: Metric, text: str, reference: str) -> float:
     return _rouge_n(words, expected, int(metric.removeprefix("rouge_")))
 
 
-def _translation(metric: Metric, text: str, reference: str) -> float:
+def _translation(metric: WordMetric, text: str, reference: str) -> float:
     from api.graders import translation_metrics  # noqa: PLC0415  (slow, and needed by few)
 
     words, expected = (_WORD_OF_ANY_SCRIPT.findall(part.lower()) for part in (text, reference))

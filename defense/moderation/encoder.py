@@ -67,7 +67,8 @@ class TextEncoder:
         module: nn.Module = model
         self._model = module.eval().to(device)
         self._device = device
-        self.width = 2 * (model.config.num_hidden_layers + 1) * model.config.hidden_size
+        self._hidden_width = model.config.hidden_size
+        self.width = 2 * (model.config.num_hidden_layers + 1) * self._hidden_width
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """Features of each text, (B, F), float32 on the CPU. A repeated text is computed once.
@@ -93,6 +94,15 @@ class TextEncoder:
         if not texts:
             return torch.zeros(0, self.width)
         return torch.stack([by_text[text].flatten() for text in texts])
+
+    def embeddings(self, texts: Sequence[str]) -> Tensor:
+        """One vector per text, (B, H), float32 of length 1: what the encoder was made to give.
+
+        Only the first 2032 tokens of a text are read.
+        """
+        # The last layer's features are the last: its mean, then its maximum.
+        means_BH = self.features(texts)[:, -2 * self._hidden_width : -self._hidden_width]
+        return nn.functional.normalize(means_BH, dim=1)
 
     def _windows(self, text: str) -> list[list[int]]:
         """The text's tokens in windows, each between the start and the separator token."""

@@ -289,8 +289,8 @@ class Contract:
     def on_graders(self, call: Call, action: str) -> Json:
         body = call.json()
         grader = body["grader"]
-        refuse_unless(grader["type"] == "string_check", "grader.type")
-        refuse_unless(grader["operation"] == "eq", "grader.operation")
+        refuse_unless(grader["type"] in {"string_check", "text_similarity"}, "grader.type")
+        refuse_unless(grader.get("operation") in {None, "eq"}, "grader.operation")
         if action == "validate":
             return {"grader": grader}
         reward = float(body["model_sample"] == body["item"]["answer"])

@@ -1,4 +1,4 @@
-"""What the inference process does, off its event loop: one thread judges texts, one writes answers.
+"""What the inference process does, off its event loop: one thread reads texts, one writes answers.
 
 A thread does one thing at a time, in the order of asking. Each token of an answer is asked for
 anew, so answers that are written at once take turns, and one that nobody asks for any more ends.
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from core.errors import InferenceBusyError
-from core.inference import AnswerLine, AnswerRequest, JudgedTexts
+from core.inference import AnswerLine, AnswerRequest, EmbeddedTexts, JudgedTexts
 from core.settings import Settings
 
 if TYPE_CHECKING:
     from worker.inference.answers import Answer
+    from worker.inference.embedder import Embedder
     from worker.inference.models import ServedModels
     from worker.inference.moderator import Moderator
 
@@ -86,7 +87,7 @@ class Lane:
 
 
 class Engine:
-    """Judges texts and continues conversations.
+    """Judges and embeds texts, and continues conversations.
 
     Args:
         settings: Where models and archives are, and how many requests are served at once.
@@ -97,6 +98,7 @@ class Engine:
         self.judging = Lane("judging", settings.inference_concurrency)
         self.writing = Lane("writing", settings.inference_concurrency)
         self._moderator: Moderator | None = None
+        self._embedder: Embedder | None = None
         self._models: ServedModels | None = None
         self._beginning = asyncio.Lock()
 
@@ -108,6 +110,15 @@ class Engine:
             ModelUnusableError: It gives numbers that cannot be trusted.
         """
         return await self.judging.run(self._judge, texts)
+
+    async def embed(self, texts: tuple[str, ...]) -> EmbeddedTexts:
+        """Make a vector for each text.
+
+        Raises:
+            InferenceUnavailableError: The encoder cannot be opened.
+            ModelUnusableError: It gives numbers that cannot be trusted.
+        """
+        return await self.judging.run(self._embed, texts)
 
     async def begin(self, request: AnswerRequest) -> "Answer":
         """Load the model and read the conversation; whoever calls this calls `end`.
@@ -145,7 +156,7 @@ class Engine:
         while True:
             await asyncio.sleep(limit / 2)
             if self.judging.idle_seconds() > limit:
-                await self.judging.run(self._close_moderator)
+                await self.judging.run(self._close_readers)
             if self.writing.idle_seconds() > limit:
                 await self.writing.run(self._close_models)
 
@@ -161,6 +172,13 @@ class Engine:
             self._moderator = Moderator(self._settings)
         return self._moderator.judge(texts)
 
+    def _embed(self, texts: tuple[str, ...]) -> EmbeddedTexts:
+        if self._embedder is None:
+            from worker.inference.embedder import Embedder  # noqa: PLC0415
+
+            self._embedder = Embedder(self._settings)
+        return self._embedder.embed(texts)
+
     def _begin(self, request: AnswerRequest) -> "Answer":
         from worker.inference.answers import Answer  # noqa: PLC0415
         from worker.inference.models import ServedModels  # noqa: PLC0415
@@ -174,10 +192,13 @@ class Engine:
             voice.give_back()
             raise
 
-    def _close_moderator(self) -> None:
+    def _close_readers(self) -> None:
         if self._moderator is not None:
             self._moderator = None
             _log.info("classifier_unloaded")
+        if self._embedder is not None:
+            self._embedder = None
+            _log.info("encoder_unloaded")
 
     def _close_models(self) -> None:
         if self._models is not None:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import TunewardError
 from core.inference import (
     ANSWERS_PATH,
+    EMBEDDINGS_PATH,
     HEALTH_PATH,
     MODERATIONS_PATH,
     PROJECT_HEADER,
@@ -32,6 +33,7 @@ from core.inference import (
     AnswerLine,
     AnswerRequest,
     Refusal,
+    TextsToEmbed,
     TextsToJudge,
 )
 from core.log import configure_logging
@@ -66,6 +68,12 @@ def create_app(settings: Settings) -> ASGIApp:
             judged = await engine.judge(asked.texts)
         return JSONResponse(judged.model_dump())
 
+    async def embed(request: Request) -> Response:
+        asked = TextsToEmbed.model_validate_json(await request.body())
+        with engine.judging.slot(_project(request)):
+            embedded = await engine.embed(asked.texts)
+        return JSONResponse(embedded.model_dump())
+
     async def answer(request: Request) -> Response:
         asked = AnswerRequest.model_validate_json(await request.body())
         with ExitStack() as held:
@@ -78,6 +86,7 @@ def create_app(settings: Settings) -> ASGIApp:
         routes=[
             Route(HEALTH_PATH, _health, methods=["GET"]),
             Route(MODERATIONS_PATH, judge, methods=["POST"]),
+            Route(EMBEDDINGS_PATH, embed, methods=["POST"]),
             Route(ANSWERS_PATH, answer, methods=["POST"]),
         ],
         exception_handlers={TunewardError: _refuse},

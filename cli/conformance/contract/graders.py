@@ -14,6 +14,13 @@ _CHECK: Any = {
     "reference": "{{item.answer}}",
     "operation": "eq",
 }
+_LIKENESS: Any = {
+    "type": "text_similarity",
+    "name": "alike",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.answer}}",
+    "evaluation_metric": "cosine",
+}
 
 
 @row(_RUN)
@@ -33,6 +40,18 @@ def rewards_what_is_equal_and_nothing_else(kit: Kit) -> None:
         for sample in ("pong", "ping")
     ]
     expect(rewards == [1.0, 0.0], f"the rewards are {rewards}")
+
+
+@row(_RUN)
+def compares_meanings_from_0_to_1_by_cosine(kit: Kit) -> None:
+    same, other = (
+        kit.client.fine_tuning.alpha.graders.run(
+            grader=_LIKENESS, model_sample=sample, item={"answer": "The cat sat."}
+        ).reward
+        for sample in ("The cat sat.", "Interest rates rose.")
+    )
+    expect(0 <= other < same, f"the rewards are {same} for the same text and {other} for another")
+    expect(same > 0.99, f"a text and itself give {same}")  # noqa: PLR2004 - rounding aside
 
 
 @row(_RUN)

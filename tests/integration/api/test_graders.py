@@ -1,12 +1,17 @@
 """Graders: checked and tried over HTTP, as the stock client calls them."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from openai.types.fine_tuning.alpha import GraderRunResponse, GraderValidateResponse
 from starlette.testclient import TestClient
 
-from tests.integration.api.builders import error_of
+from api.main import create_app
+from core.database import Database
+from core.settings import Settings
+from tests.inference_server import running_inference
+from tests.integration.api.builders import Gateway, error_of, worker_storage
 
 RUN = "/v1/fine_tuning/alpha/graders/run"
 VALIDATE = "/v1/fine_tuning/alpha/graders/validate"
@@ -24,6 +29,7 @@ LIKENESS: dict[str, Any] = {
     "input": "{{sample.output_text}}",
     "reference": "{{item.answer}}",
 }
+COSINE = LIKENESS | {"evaluation_metric": "cosine"}
 
 
 def run(client: TestClient, grader: dict[str, Any], sample: str, **item: object) -> dict[str, Any]:
@@ -74,6 +80,49 @@ def test_likeness_is_measured(acme: TestClient, metric: str, reward: float) -> N
     assert body["reward"] == pytest.approx(reward)
 
 
+def test_meaning_is_compared_by_the_inference_process(
+    settings: Settings, database_url: str, database: Database
+) -> None:
+    with (
+        running_inference(settings.model_copy(update={"database_url": database_url})) as served,
+        ExitStack() as clients,
+    ):
+        app = create_app(served)
+        gateway = Gateway(app, served, database, worker_storage(served), clients)
+        client = gateway.caller("acme")
+
+        same, near, far = (
+            run(client, COSINE, sample, answer="The cat sleeps on the sofa.")["reward"]
+            for sample in (
+                "The cat sleeps on the sofa.",
+                "A kitten is napping on the couch.",
+                "Interest rates rose by half a point.",
+            )
+        )
+
+        assert same == pytest.approx(1.0, abs=1e-5)
+        assert 0.5 < near < 0.9
+        assert 0.0 <= far < 0.2
+        assert client.post("/v1/moderations", json={"input": "a"}).status_code == 200
+
+
+def test_meaning_is_not_compared_without_an_inference_process(acme: TestClient) -> None:
+    body = {"grader": COSINE, "model_sample": "x", "item": {"answer": "x"}}
+
+    response = acme.post(RUN, json=body)
+
+    assert response.status_code == 503
+    assert error_of(response)["code"] == "inference_unavailable"
+    assert response.headers["retry-after"] == "2"
+
+
+def test_a_place_that_is_empty_is_told_before_meanings_are_compared(acme: TestClient) -> None:
+    body = run(acme, COSINE, "x")
+
+    assert body["reward"] == 0.0
+    assert body["metadata"]["errors"]["invalid_variable_error"] is True
+
+
 def test_places_reach_into_the_item_and_the_samples_json(acme: TestClient) -> None:
     grader = CHECK | {"input": "{{sample.output_json.city.name}}", "reference": "{{item.a.b}}"}
 
@@ -105,7 +154,7 @@ def test_what_is_not_there_gives_no_reward_and_is_named(
 
 
 def test_a_good_grader_is_given_back(acme: TestClient) -> None:
-    for grader in (CHECK, LIKENESS):
+    for grader in (CHECK, LIKENESS, COSINE):
         assert acme.post(VALIDATE, json={"grader": grader}).json() == {"grader": grader}
 
 
@@ -118,11 +167,6 @@ def test_a_good_grader_is_given_back(acme: TestClient) -> None:
         ({"type": "multi"}, "grader.type", "unsupported_grader"),
         ({"type": 3}, "grader.type", "unsupported_grader"),
         ({}, "grader.type", "unsupported_grader"),
-        (
-            LIKENESS | {"evaluation_metric": "cosine"},
-            "grader.evaluation_metric",
-            "unsupported_grader",
-        ),
         (LIKENESS | {"evaluation_metric": "canary"}, "grader.evaluation_metric", "invalid_value"),
         (CHECK | {"operation": "canary"}, "grader.operation", "invalid_value"),
         (CHECK | {"input": "{{canary.x}}"}, "grader.input", "invalid_value"),

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from api.graders.schemas import Metric
-from api.graders.similarity import similarity
+from api.graders.schemas import WordMetric
+from api.graders.similarity import cosine, similarity
 
 SAMPLE, REFERENCE = "the cat sat down", "The cat sat."
 
@@ -46,7 +46,7 @@ def test_meteor_matches_stems_and_no_synonyms() -> None:
 
 
 @pytest.mark.parametrize("metric", ["bleu", "gleu", "meteor"])
-def test_words_of_any_script_are_read(metric: Metric) -> None:
+def test_words_of_any_script_are_read(metric: WordMetric) -> None:
     assert similarity(metric, "Мама мыла раму", "мама мыла раму!") > 0.9
 
 
@@ -55,7 +55,7 @@ def test_words_of_any_script_are_read(metric: Metric) -> None:
     ("text", "reference"), [("", ""), ("", "a"), ("a", ""), ("a", "b"), ("!", "?")]
 )
 def test_texts_without_a_common_word_are_not_alike(
-    metric: Metric, text: str, reference: str
+    metric: WordMetric, text: str, reference: str
 ) -> None:
     assert similarity(metric, text, reference) == 0
 
@@ -63,8 +63,25 @@ def test_texts_without_a_common_word_are_not_alike(
 @pytest.mark.parametrize("metric", ["bleu", "gleu", "meteor"])
 @pytest.mark.parametrize("text", ["a b " * 25_000, "y" * 99_990 + "ing"])
 @pytest.mark.timeout(20)
-def test_the_longest_texts_are_graded_in_time(metric: Metric, text: str) -> None:
+def test_the_longest_texts_are_graded_in_time(metric: WordMetric, text: str) -> None:
     assert 0 <= similarity(metric, text, "b c " * 25_000) <= 1
+
+
+@pytest.mark.parametrize(
+    ("vector", "likeness"),
+    [
+        ((0.6, 0.8), 1.0),
+        ((0.8, 0.6), 0.96),
+        ((0.8, -0.6), 0.0),
+        ((-0.6, -0.8), 0.0),
+        ((0.6000001, 0.8000001), 1.0),
+    ],
+)
+def test_cosine_lies_from_0_to_1(vector: tuple[float, ...], likeness: float) -> None:
+    found = cosine(vector, (0.6, 0.8))
+
+    assert 0 <= found <= 1
+    assert found == pytest.approx(likeness)
 
 
 def test_the_gateway_does_not_wait_for_nltk() -> None:

@@ -339,6 +339,18 @@ def test_windows_of_a_long_text_are_merged_by_mean_and_maximum(
     assert torch.allclose(whole[:, 1], first[:, 1].maximum(second[:, 1]), atol=1e-4)
 
 
+def test_embeddings_are_the_last_layers_means_at_length_one() -> None:
+    text_encoder = TextEncoder(packaged_encoder_folder())
+    texts = ["red blue", "", "red blue green"]
+
+    embeddings = text_encoder.embeddings(texts)
+
+    last_means = text_encoder.features(texts).view(3, 7, 2, 384)[:, 6, 0]
+    expected = last_means / last_means.square().sum(1, keepdim=True).sqrt()
+    assert torch.allclose(embeddings, expected, atol=1e-6)
+    assert text_encoder.embeddings([]).shape == (0, 384)
+
+
 def test_a_harmful_passage_in_a_long_text_is_flagged(classifier: EmbeddedClassifier) -> None:
     passage = (
         "I will come to your house and kill you, you worthless piece of trash. I hate you and your "

@@ -132,6 +132,7 @@ def test_models_are_forgotten_once_nobody_asks(
 
     engine = Engine(settings.model_copy(update={"inference_idle_timeout": timedelta(seconds=0.05)}))
     monkeypatch.setattr(engine, "_moderator", FakeModerator())
+    monkeypatch.setattr(engine, "_embedder", object())
 
     async def wait() -> None:
         models = FakeModels()
@@ -141,6 +142,7 @@ def test_models_are_forgotten_once_nobody_asks(
             await asyncio.sleep(0.3)
             assert engine._models is not None
             assert engine._moderator is None
+            assert engine._embedder is None
         await models.closed.wait()
         unloading.cancel()
 
