@@ -17,11 +17,15 @@ _MOST_KEYS: Final = 1000
 
 
 def body_of(model: type[ModelT]) -> Callable[..., Awaitable[ModelT]]:
-    """Make a dependency that reads the body as this model; unlike FastAPI's, no key reads twice."""
+    """Make a dependency that reads the body as this model; unlike FastAPI's, no key reads twice.
+
+    No body at all is an empty object where nothing in it is required.
+    """
+    empty = b"" if _is_required(model) else b"{}"
 
     async def read_body(request: Request, _: CallerDep) -> ModelT:
         try:
-            body = parse_strict(await request.body())
+            body = parse_strict(await request.body() or empty)
             _refuse_wide_objects(body)
             return model.model_validate(_whole_numbers(body))
         except StrictJsonError as error:
@@ -37,6 +41,10 @@ def body_of(model: type[ModelT]) -> Callable[..., Awaitable[ModelT]]:
             raise from_problems([dict(problem) for problem in problems], model) from None
 
     return read_body
+
+
+def _is_required(model: type[BaseModel]) -> bool:
+    return any(field.is_required() for field in model.model_fields.values())
 
 
 def _refuse_wide_objects(value: object) -> None:
@@ -75,7 +83,7 @@ def documented_body(model: type[BaseModel], example: object) -> dict[str, object
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {
         "requestBody": {
-            "required": True,
+            "required": _is_required(model),
             "content": {"application/json": {"schema": reference, "example": example}},
         }
     }

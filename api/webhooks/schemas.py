@@ -56,7 +56,7 @@ class WebhookSecretRotate(_Request):
 class WebhookTestRequest(_Request):
     """What to send as a test."""
 
-    event_type: WebhookEventType
+    event_type: WebhookEventType = WebhookEventType.SUCCEEDED
 
 
 class WebhookEndpointObject(ListedObject):

@@ -133,6 +133,20 @@ def test_what_is_sent_to_an_endpoint_while_it_is_deleted_is_not_found(
         assert asked.result().status_code == 404
 
 
+def test_no_body_asks_for_what_an_empty_object_asks_for(acme: TestClient) -> None:
+    made = create(acme)
+    address = f"{PATH}/{made['id']}"
+
+    rotated = acme.post(f"{address}/rotate_secret")
+    sent = [acme.post(f"{address}/test"), acme.post(f"{address}/test", json={})]
+
+    assert rotated.status_code == 200
+    assert rotated.json()["signing_secret"] != made["signing_secret"]
+    assert [answer.json()["event_type"] for answer in sent] == ["fine_tuning.job.succeeded"] * 2
+    refused = acme.post(PATH)
+    assert (refused.status_code, error_of(refused)["code"]) == (400, "invalid_json")
+
+
 def test_test_events_and_replays_are_limited_per_project(
     monkeypatch: pytest.MonkeyPatch, acme: TestClient, rival: TestClient
 ) -> None:
