@@ -15,7 +15,6 @@ from pydantic import (
     model_validator,
 )
 
-from core.errors import InvalidRequestError, RequestErrorCode
 from core.model_registry import AlignedAdapter, ModelEntry, ModuleName
 from core.screening import DEFAULT_SCREENING, Screening
 from defense.job_defense import DEFAULT_DEFENSE, JobDefense, parse_defense
@@ -23,8 +22,8 @@ from defense.job_defense import DEFAULT_DEFENSE, JobDefense, parse_defense
 MAX_SEED: Final = 2**31 - 1
 MAX_EPOCHS: Final = 50
 MAX_CHECKPOINTS: Final = MAX_EPOCHS - 1
-_AUTO_EPOCHS: Final = 2
-_AUTO_BATCH_SIZE: Final = 4
+AUTO_EPOCHS: Final = 2
+AUTO_BATCH_SIZE: Final = 4
 MAX_LORA_RANK: Final = 256
 AUTO_BETA: Final = 0.1
 # A pair moves whole answers at once, so a tenth of the rate that suits single tokens is enough.
@@ -56,6 +55,7 @@ _Rank = Annotated[int, Field(strict=True, ge=1, le=MAX_LORA_RANK)]
 _Alpha = Annotated[float, Field(strict=True, gt=0, le=4096, allow_inf_nan=False)]
 _Beta = Annotated[float, Field(strict=True, gt=0, le=2, allow_inf_nan=False)]
 _Steps = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+_Tokens = Annotated[int, Field(strict=True, ge=1)]
 _Targets = Annotated[list[ModuleName], Field(min_length=1, max_length=32)]
 
 
@@ -65,16 +65,17 @@ class RequestedHyperparameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     n_epochs: Annotated[_Epochs | None, _Auto] = _auto(
-        f"Passes over the training file; auto: {_AUTO_EPOCHS}."
+        f"Passes over the training file; auto: {AUTO_EPOCHS}."
     )
     batch_size: Annotated[_BatchSize | None, _Auto] = _auto(
-        f"Rows per optimizer step; auto: {_AUTO_BATCH_SIZE}, or fewer if the file has fewer."
+        f"Rows per optimizer step; auto: {AUTO_BATCH_SIZE}, or fewer if the file has fewer."
     )
     learning_rate_multiplier: Annotated[_Multiplier | None, _Auto] = _auto(
         "Factor on the model's default learning rate; auto: 1."
     )
     learning_rate: Annotated[_LearningRate | None, _Auto] = _auto(
-        "The learning rate itself; excludes `learning_rate_multiplier`. Auto: the model's."
+        "The learning rate itself; with `learning_rate_multiplier` only where both say the same. "
+        "Auto: the model's."
     )
     lora_rank: Annotated[_Rank | None, _Auto] = _auto(
         "Rank of the adapter; at least that of the adapter the job continues. Auto: the model's."
@@ -87,6 +88,9 @@ class RequestedHyperparameters(BaseModel):
     )
     max_steps: Annotated[_Steps | None, _Auto] = _auto(
         "Stop after so many optimizer steps; auto: after all epochs."
+    )
+    max_sequence_tokens: Annotated[_Tokens | None, _Auto] = _auto(
+        "The longest row, which the model and the operator decide; no other value is accepted."
     )
 
 
@@ -212,87 +216,3 @@ def continued_entry(entry: ModelEntry, parent: Hyperparameters) -> ModelEntry:
     aligned = AlignedAdapter(source=entry.source, **shape)
     lora = entry.lora.model_copy(update={**shape, "alpha": parent.lora_alpha})
     return entry.model_copy(update={"lora": lora, "aligned_adapter": aligned})
-
-
-def resolve_hyperparameters(
-    requested: RequestedHyperparameters,
-    entry: ModelEntry,
-    *,
-    usable_rows: int,
-    max_sequence_tokens: int,
-) -> Hyperparameters:
-    """Turn every "auto" into a number.
-
-    Raises:
-        InvalidRequestError: Values that contradict each other or the model; `param` is relative
-            to the hyperparameters.
-    """
-    beta: float | None = None
-    usual = 1.0
-    if isinstance(requested, RequestedDpoHyperparameters):
-        beta, usual = requested.beta or AUTO_BETA, AUTO_DPO_MULTIPLIER
-    learning_rate, multiplier = _learning_rate(requested, entry, usual)
-    rank = _rank(requested, entry)
-    resolved = Hyperparameters(
-        n_epochs=requested.n_epochs or _AUTO_EPOCHS,
-        batch_size=requested.batch_size or max(1, min(_AUTO_BATCH_SIZE, usable_rows)),
-        learning_rate_multiplier=multiplier,
-        learning_rate=learning_rate,
-        lora_rank=rank,
-        lora_alpha=requested.lora_alpha or entry.lora.alpha * rank / entry.lora.rank,
-        target_modules=_target_modules(requested, entry),
-        max_steps=requested.max_steps,
-        max_sequence_tokens=min(entry.max_sequence_tokens, max_sequence_tokens),
-    )
-    return resolved if beta is None else DpoHyperparameters(**resolved.model_dump(), beta=beta)
-
-
-def _learning_rate(
-    requested: RequestedHyperparameters, entry: ModelEntry, usual: float
-) -> tuple[float, float]:
-    if requested.learning_rate is None:
-        multiplier = requested.learning_rate_multiplier or usual
-        return entry.learning_rate * multiplier, multiplier
-    if requested.learning_rate_multiplier is not None:
-        raise InvalidRequestError(
-            "learning_rate and learning_rate_multiplier exclude each other.",
-            param="learning_rate",
-            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
-            hint="Leave one of them out.",
-        )
-    return requested.learning_rate, requested.learning_rate / entry.learning_rate
-
-
-def _rank(requested: RequestedHyperparameters, entry: ModelEntry) -> int:
-    rank = requested.lora_rank or entry.lora.rank
-    aligned = entry.aligned_adapter
-    if aligned is not None and rank < aligned.rank:
-        raise InvalidRequestError(
-            f"lora_rank must be at least {aligned.rank}, the rank of the adapter that the job "
-            "continues.",
-            param="lora_rank",
-            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
-        )
-    return rank
-
-
-def _target_modules(requested: RequestedHyperparameters, entry: ModelEntry) -> tuple[str, ...]:
-    if requested.target_modules is None:
-        return entry.lora.target_modules
-    wanted = set(requested.target_modules)
-    needed = set(entry.aligned_adapter.target_modules) if entry.aligned_adapter else set()
-    available = entry.lora.available_modules
-    if not wanted <= set(available):
-        raise InvalidRequestError(
-            f"target_modules must be among {', '.join(available)}.",
-            param="target_modules",
-            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
-        )
-    if not needed <= wanted:
-        raise InvalidRequestError(
-            "target_modules must hold those of the adapter that the job continues: "
-            f"{', '.join(name for name in available if name in needed)}.",
-            param="target_modules",
-            code=RequestErrorCode.INVALID_HYPERPARAMETERS,
-        )
-    return tuple(name for name in available if name in wanted)

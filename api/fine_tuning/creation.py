@@ -21,6 +21,7 @@ from api.fine_tuning.schemas import FineTuningJobCreate, MethodRequest
 from api.fine_tuning.unusable_files import FileError, JobFiles
 from core.errors import InvalidRequestError, NotFoundError, RequestErrorCode
 from core.estimation.workload import JobSize
+from core.hyperparameter_resolution import resolve_hyperparameters
 from core.job_spec import (
     MAX_SEED,
     Hyperparameters,
@@ -29,7 +30,6 @@ from core.job_spec import (
     ParentModel,
     RequestedDpoHyperparameters,
     RequestedHyperparameters,
-    resolve_hyperparameters,
 )
 from core.job_state import JobStatus
 from core.model_registry import ModelEntry, ModelRegistry

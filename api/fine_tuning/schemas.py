@@ -107,6 +107,7 @@ class MethodRequest(_Request):
     type: Method = "supervised"
     supervised: SupervisedMethodRequest | None = None
     dpo: DpoMethodRequest | None = None
+    reinforcement: None = Field(default=None, description="Not offered: absent or null.")
 
     @field_validator("supervised", "dpo")
     @classmethod

@@ -12,10 +12,10 @@ from peft import PeftModel
 from benchmarks.defenses.caps import Caps
 from benchmarks.defenses.identity import key_of
 from benchmarks.defenses.questions import OperatorPrompts
+from core.hyperparameter_resolution import resolve_hyperparameters
 from core.job_spec import (
     Hyperparameters,
     RequestedHyperparameters,
-    resolve_hyperparameters,
 )
 from core.model_registry import ModelEntry, ModelRegistry
 from core.resources import resource_path

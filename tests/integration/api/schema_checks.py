@@ -16,6 +16,7 @@ _OF_JOBS: Final = (
     "method.supervised",  # excluded by another type; its defense is described by GET /v1/defenses
     "method.dpo",
     "hyperparameters.target_modules",  # of the model
+    "hyperparameters.max_sequence_tokens",
 )
 # Of what is well formed, no schema can tell whether it exists, is taken, may be reached or fits.
 _BEYOND_A_SCHEMA: Final = {

@@ -4,127 +4,30 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from core.errors import InvalidRequestError
 from core.job_spec import (
-    AUTO_BETA,
-    AUTO_DPO_MULTIPLIER,
     DpoHyperparameters,
     Hyperparameters,
     JobSpec,
     RequestedDpoHyperparameters,
     RequestedHyperparameters,
     resolve_defense,
-    resolve_hyperparameters,
 )
-from core.model_registry import AlignedAdapter, LoraDefaults, ModelEntry, Source
 from core.screening import Screening, ScreeningPolicy
 from defense.errors import InvalidConfigError
 from defense.fine_tuning.panacea.config import PanaceaConfig
 from defense.fine_tuning.supervised.config import SupervisedConfig
 from defense.job_defense import DEFAULT_DEFENSE, JobDefense, parse_defense
 
-
-def entry(*, aligned: bool = True) -> ModelEntry:
-    return ModelEntry(
-        id="tiny",
-        title="Tiny",
-        owned_by="us",
-        created=0,
-        licence="MIT",
-        source=Source.parse("path:/tiny"),
-        chat_template="x",
-        learning_rate=1e-3,
-        max_sequence_tokens=512,
-        lora=LoraDefaults(
-            rank=4,
-            alpha=8,
-            target_modules=("q_proj", "v_proj"),
-            available_modules=("q_proj", "k_proj", "v_proj"),
-        ),
-        aligned_adapter=AlignedAdapter(
-            source=Source.parse("resource:a"), rank=4, target_modules=("q_proj",)
-        )
-        if aligned
-        else None,
-    )
-
-
-def resolve(*, aligned: bool = True, **requested: object) -> Hyperparameters:
-    return resolve_hyperparameters(
-        RequestedHyperparameters.model_validate(requested),
-        entry(aligned=aligned),
-        usable_rows=100,
-        max_sequence_tokens=2048,
-    )
-
-
-def test_auto_takes_the_models_defaults() -> None:
-    assert resolve(n_epochs="auto", lora_rank=None) == Hyperparameters(
-        n_epochs=2,
-        batch_size=4,
-        learning_rate_multiplier=1.0,
-        learning_rate=1e-3,
-        lora_rank=4,
-        lora_alpha=8,
-        target_modules=("q_proj", "v_proj"),
-        max_sequence_tokens=512,
-    )
-
-
-def test_a_multiplier_scales_the_models_learning_rate() -> None:
-    assert resolve(learning_rate_multiplier=2).learning_rate == 2e-3
-
-
-def test_a_learning_rate_of_its_own_sets_the_multiplier() -> None:
-    hyperparameters = resolve(learning_rate=4e-3)
-
-    assert hyperparameters.learning_rate == 4e-3
-    assert hyperparameters.learning_rate_multiplier == 4.0
-
-
-def test_alpha_follows_the_rank_unless_given() -> None:
-    assert resolve(lora_rank=16).lora_alpha == 32
-    assert resolve(lora_rank=16, lora_alpha=16).lora_alpha == 16
-
-
-def test_a_batch_is_no_larger_than_the_file() -> None:
-    hyperparameters = resolve_hyperparameters(
-        RequestedHyperparameters(), entry(), usable_rows=3, max_sequence_tokens=100
-    )
-
-    assert hyperparameters.batch_size == 3
-    assert hyperparameters.max_sequence_tokens == 100
-
-
-def test_target_modules_are_put_in_the_models_order() -> None:
-    modules = resolve(target_modules=["v_proj", "q_proj", "k_proj"]).target_modules
-
-    assert modules == ("q_proj", "k_proj", "v_proj")
-
-
-@pytest.mark.parametrize(
-    ("requested", "param"),
-    [
-        ({"learning_rate": 1e-3, "learning_rate_multiplier": 1.0}, "learning_rate"),
-        ({"lora_rank": 3}, "lora_rank"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "target_modules"),
-        ({"target_modules": ["k_proj"]}, "target_modules"),
-    ],
+HYPERPARAMETERS = Hyperparameters(
+    n_epochs=2,
+    batch_size=4,
+    learning_rate_multiplier=1.0,
+    learning_rate=1e-3,
+    lora_rank=4,
+    lora_alpha=8,
+    target_modules=("q_proj", "v_proj"),
+    max_sequence_tokens=512,
 )
-def test_values_that_contradict_the_model_are_refused(
-    requested: dict[str, Any], param: str
-) -> None:
-    with pytest.raises(InvalidRequestError) as caught:
-        resolve(**requested)
-
-    assert caught.value.param == param
-
-
-def test_without_an_aligned_adapter_any_rank_and_layers_will_do() -> None:
-    hyperparameters = resolve(aligned=False, lora_rank=1, target_modules=["k_proj"])
-
-    assert hyperparameters.lora_rank == 1
-    assert hyperparameters.target_modules == ("k_proj",)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +86,7 @@ def test_an_unknown_defense_or_option_is_refused_by_its_name() -> None:
 def test_a_spec_survives_its_storage_as_json() -> None:
     spec = JobSpec(
         model="tiny",
-        hyperparameters=resolve(),
+        hyperparameters=HYPERPARAMETERS,
         defense=resolve_defense({"type": "panacea", "perturbation_radius": 2.0}),
         seed=7,
     )
@@ -197,7 +100,7 @@ def test_a_spec_survives_its_storage_as_json() -> None:
 
 
 def test_a_stored_spec_names_what_it_uses_and_no_more() -> None:
-    spec = JobSpec(model="t", hyperparameters=resolve(), defense={"type": "none"}, seed=0)
+    spec = JobSpec(model="t", hyperparameters=HYPERPARAMETERS, defense={"type": "none"}, seed=0)
     strict = spec.model_copy(update={"screening": Screening(policy=ScreeningPolicy.BLOCK)})
 
     assert not {"parent", "screening", "checkpoints"} & spec.stored().keys()
@@ -207,27 +110,9 @@ def test_a_stored_spec_names_what_it_uses_and_no_more() -> None:
 
 
 def test_a_spec_without_a_defense_has_a_plain_configuration() -> None:
-    spec = JobSpec(model="t", hyperparameters=resolve(), defense={"type": "none"}, seed=0)
+    spec = JobSpec(model="t", hyperparameters=HYPERPARAMETERS, defense={"type": "none"}, seed=0)
 
     assert spec.job_defense() == JobDefense(SupervisedConfig())
-
-
-def resolve_dpo(**requested: object) -> Hyperparameters:
-    return resolve_hyperparameters(
-        RequestedDpoHyperparameters.model_validate(requested),
-        entry(),
-        usable_rows=100,
-        max_sequence_tokens=2048,
-    )
-
-
-def test_preferences_have_a_beta_and_a_gentler_learning_rate() -> None:
-    resolved = resolve_dpo(beta="auto")
-
-    assert isinstance(resolved, DpoHyperparameters)
-    assert resolved.beta == AUTO_BETA
-    assert resolved.learning_rate == pytest.approx(entry().learning_rate * AUTO_DPO_MULTIPLIER)
-    assert resolve_dpo(learning_rate_multiplier=1.0).learning_rate == entry().learning_rate
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, 2.01, True, "0.1", float("inf")])
@@ -238,13 +123,17 @@ def test_a_beta_outside_the_contract_is_refused(beta: object) -> None:
 
 def test_a_preference_job_keeps_its_beta_and_no_other_job_has_one() -> None:
     common: dict[str, Any] = {"model": "tiny", "defense": {"type": "none"}, "seed": 1}
-    spec = JobSpec(method="dpo", hyperparameters=resolve_dpo(beta=2.0), **common)
+    spec = JobSpec(
+        method="dpo",
+        hyperparameters=DpoHyperparameters(**HYPERPARAMETERS.model_dump(), beta=2.0),
+        **common,
+    )
 
     stored = json.loads(json.dumps(spec.stored()))
 
     assert stored["hyperparameters"]["beta"] == 2.0
     assert JobSpec.model_validate(stored) == spec
-    supervised = JobSpec(hyperparameters=resolve(), **common)
+    supervised = JobSpec(hyperparameters=HYPERPARAMETERS, **common)
     assert "beta" not in json.dumps(supervised.stored())
     for kept, other in ((spec, "supervised"), (supervised, "dpo")):
         with pytest.raises(ValidationError, match="beta"):
