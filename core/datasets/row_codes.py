@@ -23,6 +23,8 @@ class RowCode(StrEnum):
     NESTED_TOO_DEEP = "nested_too_deep"
     EMPTY_FILE = "empty_file"
     COMPRESSED_FILE = "compressed_file"
+    JSON_ARRAY = "json_array"
+    CSV_FILE = "csv_file"
     ROW_TOO_LONG = "row_too_long"
     TOO_MANY_ROWS = "too_many_rows"
     TOO_MANY_BLANK_LINES = "too_many_blank_lines"
@@ -91,6 +93,14 @@ ERRORS: Final[Mapping[RowCode, tuple[str, str]]] = {
     RowCode.NESTED_TOO_DEEP: ("The row is nested too deep.", "Flatten it."),
     RowCode.EMPTY_FILE: ("The file has no rows.", "Write one JSON object per line."),
     RowCode.COMPRESSED_FILE: ("The file is compressed.", "Upload the JSON Lines themselves."),
+    RowCode.JSON_ARRAY: (
+        "The file is a JSON array, not JSON Lines.",
+        "Convert it: jq -c '.[]' rows.json > rows.jsonl",
+    ),
+    RowCode.CSV_FILE: (
+        "The file is a table (CSV), not JSON Lines.",
+        'Write each row as a line {"messages": […]}: csv.DictReader, json.dumps in Python.',
+    ),
     RowCode.ROW_TOO_LONG: (
         "The line is longer than `TUNEWARD_MAX_ROW_BYTES`.",
         "Split or shorten the conversation.",

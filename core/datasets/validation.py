@@ -4,17 +4,19 @@ Says which line is wrong, where in the row, and what to do. Tokens are counted w
 known (`token_check`). What can be told without is the row with the most words: with a tokenizer
 that does not join words, that row has at least as many tokens.
 
-Memory holds one row and two tables of hashes, which find rows that are there twice; `MAX_ROWS`
+Memory holds two rows and two tables of hashes, which find rows that are there twice; `MAX_ROWS`
 bounds the tables to 100 MiB together.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from typing import BinaryIO, Final, Literal
 
 from core.datasets.formats import TrainingRow, parse_row
 from core.datasets.lines import OverlongLine, read_lines
-from core.datasets.row_codes import WARNINGS, RowCode
+from core.datasets.other_formats import other_format
+from core.datasets.row_codes import ERRORS, WARNINGS, RowCode
 from core.datasets.row_warnings import oddities
 from core.datasets.rows import ChatMessage, Role, RowFormatError, RowKind
 from core.datasets.seen_rows import SeenRows
@@ -23,7 +25,6 @@ MAX_ROWS: Final = 1_000_000
 MAX_BLANK_LINES: Final = 1_000
 REPORTED_ERRORS: Final = 20
 FEW_ROWS: Final = 10
-_COMPRESSED: Final = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class ValidationReport:
 def validate_rows(
     stream: BinaryIO, *, max_row_bytes: int, on_finding: FindingListener = ignore_finding
 ) -> ValidationReport:
-    """Check every row of a training file; memory stays at one row.
+    """Check every row of a training file; memory stays at two rows.
 
     Args:
         stream: The file.
@@ -104,10 +105,13 @@ def validate_rows(
     """
     report = _Tally(on_finding)
     blank_lines = 0
-    for number, line in enumerate(read_lines(stream, max_row_bytes), start=1):
-        if number == 1 and isinstance(line, bytes) and line.startswith(_COMPRESSED):
-            report.refuse(_compressed_file())
-            break
+    lines = read_lines(stream, max_row_bytes)
+    head = list(islice(lines, 2))
+    other = other_format(*head, *[b""] * (2 - len(head)))
+    if other is not None:
+        report.refuse(_other_format(other))
+        return report.finished()
+    for number, line in enumerate(chain(head, lines), start=1):
         if isinstance(line, bytes) and not line.strip():
             blank_lines += 1
             if blank_lines > MAX_BLANK_LINES:
@@ -259,14 +263,9 @@ def _empty_file() -> RowError:
     )
 
 
-def _compressed_file() -> RowError:
-    return RowError(
-        1,
-        "",
-        RowCode.COMPRESSED_FILE,
-        "the file is compressed",
-        "Upload the JSON Lines themselves.",
-    )
+def _other_format(code: RowCode) -> RowError:
+    meaning, hint = ERRORS[code]
+    return RowError(1, "", code, meaning[:1].lower() + meaning[1:].rstrip("."), hint)
 
 
 def _overlong_row(line: int, max_row_bytes: int) -> RowError:

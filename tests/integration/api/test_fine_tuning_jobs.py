@@ -505,6 +505,7 @@ def test_more_than_one_mistake_comes_with_the_place_of_the_others(
     [
         b"",
         b"not json lines",
+        b"[\n  {}\n]\n",
         b"\xff\xfe",
         b"{}\n",
         b'{"messages": [{"role": "user", "content": "Hi"}]}\n',

@@ -90,6 +90,8 @@ ROWS: dict[RowCode, bytes] = {
 FILES: dict[RowCode, bytes] = {
     RowCode.EMPTY_FILE: b"\n",
     RowCode.COMPRESSED_FILE: b"\x1f\x8b\x08\n",
+    RowCode.JSON_ARRAY: b"[" + b",".join(GOOD) + b"]",
+    RowCode.CSV_FILE: b"prompt,completion\nHi,Hello\n",
     RowCode.TOO_MANY_ROWS: b"\n".join(GOOD * 3),
     RowCode.TOO_MANY_BLANK_LINES: GOOD[0] + b"\n" * 1_100,
     RowCode.IDENTICAL_OUTPUTS: preference(non_preferred_output=[ANSWER]),

@@ -119,6 +119,57 @@ def test_a_compressed_file_is_named_as_such(magic: bytes) -> None:
     assert [error.code for error in report.errors] == ["compressed_file"]
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("answer", ["Hello", "Hello " * 2_000])
+def test_a_json_array_is_told_once_with_the_way_to_convert_it(
+    indent: int | None, answer: str
+) -> None:
+    rows = [json.loads(GOOD.replace(b"Hello", answer.encode()))] * 20
+
+    report = check(json.dumps(rows, indent=indent).encode())
+
+    [error] = report.errors
+    assert (error.line, error.code, report.error_count) == (1, "json_array", 1)
+    assert error.sentence() == (
+        "Line 1: the file is a JSON array, not JSON Lines. "
+        "Convert it: jq -c '.[]' rows.json > rows.jsonl"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"prompt,completion\nHi,Hello\n",
+        b"\xef\xbb\xbfprompt;completion\r\nHi;Hello\r\n",
+        b"prompt\tcompletion\nHi\tHello\n",
+        b'"prompt", "completion"\n"Hi\nthere", "Hello"\n',
+        b'id,"the ""best"" prompt",answer\n1,"Hi\n',
+        b"a,b\n" + b"x," * 10_000,
+    ],
+)
+def test_a_table_is_told_once_with_the_way_to_convert_it(content: bytes) -> None:
+    report = check(content * 20)
+
+    assert [(error.line, error.code) for error in report.errors] == [(1, "csv_file")]
+    assert "csv.DictReader" in report.errors[0].hint
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"prompt,completion", b"nonsense", b'"Hi"', b"[1, 2]", b'["a"]', b"[" * 2_000, b"\x00", b","],
+)
+def test_one_wrong_line_before_good_ones_is_a_wrong_line(first: bytes) -> None:
+    report = check(first + b"\n" + GOOD)
+
+    assert (report.error_count, report.usable_rows) == (1, 1)
+
+
+def test_lines_that_are_lists_of_turns_are_wrong_one_by_one() -> None:
+    report = check(b'[{"role": "user", "content": "Hi"}]\n' * 3)
+
+    assert [error.code for error in report.errors] == ["row_not_an_object"] * 3
+
+
 def test_endless_blank_lines_end_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "MAX_BLANK_LINES", 3)
 
