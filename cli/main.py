@@ -15,7 +15,6 @@ from cli.tenants import keys_app, projects_app
 
 app = typer.Typer(
     name="tuneward",
-    help="Self-hosted fine-tuning that keeps tuned models safe.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals may hold rows and keys
@@ -34,6 +33,31 @@ HostOption = Annotated[
 PortOption = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="Port, 0 for a free one.")
 ]
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"tuneward {version('tuneward')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        metavar="",  # a flag, as in `help_flag`
+        help="Show the version and exit.",
+    ),
+]
+
+
+@app.callback()
+def tuneward(_version: VersionOption = False) -> None:  # noqa: FBT002 - as Typer calls it
+    """Self-hosted fine-tuning that keeps tuned models safe."""
 
 
 @app.command()

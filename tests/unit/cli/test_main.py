@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_help_names_every_command() -> None:
         *("keys", "projects", "models", "moderation"),
     ):
         assert re.search(rf"│ {command}\s", text), command
+
+
+def test_help_begins_with_what_the_product_is() -> None:
+    assert "Self-hosted fine-tuning that keeps tuned models safe." in invoke("--help")[1]
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert invoke("--version") == (0, f"tuneward {version('tuneward')}\n")
+
+
+def test_no_argument_at_all_shows_the_help() -> None:
+    assert "--version" in invoke()[1]
 
 
 def test_help_loads_nothing_heavy() -> None:
