@@ -13,10 +13,16 @@ from pydantic import BaseModel
 _MOST_LISTED: Final = 12
 
 
+def probably_meant(name: object, known: Collection[str]) -> str | None:
+    """Find the known name that is nearly this one; None if none is."""
+    near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
+    return near[0] if near else None
+
+
 def unknown_option(name: str, known: Collection[str]) -> str:
     """Say that there is no such option, and which there are."""
-    if near := get_close_matches(name, known, n=1):
-        return f"unknown option; did you mean {near[0]}?"
+    if near := probably_meant(name, known):
+        return f"unknown option; did you mean {near}?"
     if 0 < len(known) <= _MOST_LISTED:
         return f"unknown option; known are {', '.join(known)}."
     return "unknown option."

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from api.unknown_options import unknown_option
+from api.unknown_options import probably_meant, unknown_option
 from core.errors import InvalidRequestError, RequestErrorCode
 from core.job_spec import resolve_defense
 from core.models.base import Json
@@ -49,7 +49,9 @@ def _problem(option: str, error: InvalidConfigError, requested: Json) -> str:
     if option == "type" and requested.get("type") in list(ALIGNMENTS):
         return f"is a method the operator aligns base models by; {_FIXED_PROBLEMS['type']}"
     if option in _FIXED_PROBLEMS:
-        return _FIXED_PROBLEMS[option]
+        problem = _FIXED_PROBLEMS[option]
+        meant = _meant_type(option, requested)
+        return problem if meant is None else f"{problem.rstrip('.')}; did you mean {meant}?"
     following, _, inner = option.partition(".")
     if following == FOLLOWED_BY:
         return _problem(inner, error, requested[FOLLOWED_BY])
@@ -69,3 +71,14 @@ def _problem(option: str, error: InvalidConfigError, requested: Json) -> str:
     ]
     first, *others = problems or [error.message]
     return f"{' or '.join([first, *(other.removeprefix('must be ') for other in others)])}."
+
+
+def _meant_type(option: str, requested: Json) -> str | None:
+    """Find the defense whose name was nearly written."""
+    if option == "type":
+        return probably_meant(requested.get("type"), DEFENSES)
+    if option == f"{FOLLOWED_BY}.type":
+        written = requested[FOLLOWED_BY].get("type")
+        # One that is spelled right only stands in the wrong place.
+        return None if written in list(DEFENSES) else probably_meant(written, FOLLOWING)
+    return None

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from defense.catalog import DEFENSES, FOLLOWING
 from tests.integration.api.builders import create_job, error_of, job_body, upload_id
 
 JOBS = "/v1/fine_tuning/jobs"
@@ -36,6 +37,34 @@ def test_a_wrong_field_is_told_in_plain_words(
 
     assert response.status_code == 400
     assert error_of(response)["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "end"),
+    [
+        ({"type": "panaca"}, "type", "; did you mean panacea?"),
+        ({"type": "lissa"}, "type", "; did you mean lisa?"),
+        ({"type": "xyz"}, "type", "."),
+        ({"type": None}, "type", "."),
+        ({"type": 7}, "type", "."),
+        (
+            {"post_fine_tuning": {"type": "refusal_restauration"}},
+            "post_fine_tuning.type",
+            "; did you mean refusal_restoration?",
+        ),
+        ({"post_fine_tuning": {"type": "panacea"}}, "post_fine_tuning.type", "."),
+        ({"post_fine_tuning": {}}, "post_fine_tuning.type", "."),
+    ],
+)
+def test_a_misspelled_defense_comes_with_the_one_that_was_meant(
+    acme: TestClient, options: dict[str, Any], place: str, end: str
+) -> None:
+    error = error_of(acme.post(JOBS, json=job_body(upload_id(acme), **defended(**options))))
+
+    names = FOLLOWING if "." in place else DEFENSES
+    param = f"method.supervised.defense.{place}"
+    assert (error["code"], error["param"]) == ("invalid_defense_config", param)
+    assert error["message"].startswith(f"{param}: must be one of {', '.join(names)}{end}")
 
 
 @pytest.mark.parametrize(
