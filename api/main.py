@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
 from api.admin.router import router as admin_router
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         inference=InferenceClient(settings),
         file_work=FileWork(),
     )
-    app = FastAPI(
+    app = FastAPIOffline(  # whose browsable page loads nothing from elsewhere
         title="Tuneward",
         version=version("tuneward"),
         description=DESCRIPTION,

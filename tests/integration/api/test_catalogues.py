@@ -1,3 +1,5 @@
+import re
+
 from starlette.testclient import TestClient
 
 from core.job_state import Verdict
@@ -114,6 +116,33 @@ def test_defenses_are_listed_with_the_schema_of_their_options(acme: TestClient) 
     booster = entries["booster"]
     assert booster["stage"] == "alignment"
     assert booster["schema"]["properties"]["perturbation_radius"]["default"] == 0.1
+
+
+def test_the_browsable_reference_loads_nothing_from_elsewhere(gateway: Gateway) -> None:
+    visitor = TestClient(gateway.app)
+    page = visitor.get("/docs").text
+
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+
+    assert len(loaded) == 3
+    assert all(address.startswith("/") for address in loaded)
+    for address in loaded:
+        assert visitor.get(address).status_code == 200, address
+    assert "SwaggerUIBundle" in visitor.get("/static-offline-docs/swagger-ui-bundle.js").text
+
+
+def test_what_the_browsable_reference_does_not_have_is_refused_as_everywhere(
+    gateway: Gateway,
+) -> None:
+    visitor = TestClient(gateway.app)
+
+    missing = visitor.get("/static-offline-docs/%2e%2e/__init__.py")
+    posted = visitor.post("/static-offline-docs/swagger-ui.css")
+
+    assert (missing.status_code, posted.status_code) == (404, 405)
+    for refused in (missing, posted):
+        assert set(error_of(refused)) == {"message", "type", "param", "code"}
+        assert refused.headers["x-request-id"]
 
 
 def test_the_api_reference_is_complete(acme: TestClient) -> None:
