@@ -13,6 +13,7 @@ from pydantic import (
     JsonValue,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from api.fine_tuning.estimate_schemas import JobEstimateObject
@@ -107,7 +108,14 @@ class MethodRequest(_Request):
     type: Method = "supervised"
     supervised: SupervisedMethodRequest | None = None
     dpo: DpoMethodRequest | None = None
-    reinforcement: None = Field(default=None, description="Not offered: absent or null.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_null(cls, asked: object) -> object:
+        # Clients whose type of a method knows `reinforcement` write it beside the others.
+        if isinstance(asked, dict) and asked.get("reinforcement", asked) is None:
+            return {name: value for name, value in asked.items() if name != "reinforcement"}
+        return asked
 
     @field_validator("supervised", "dpo")
     @classmethod

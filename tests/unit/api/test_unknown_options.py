@@ -26,9 +26,7 @@ def test_an_option_like_no_other_comes_with_a_short_list_of_all() -> None:
 
 
 def test_known_options_are_those_of_the_object_at_the_path() -> None:
-    assert options_at(FineTuningJobCreate, ["method"]) == [
-        *("type", "supervised", "dpo", "reinforcement")
-    ]
+    assert options_at(FineTuningJobCreate, ["method"]) == ["type", "supervised", "dpo"]
     assert "n_epochs" in options_at(
         FineTuningJobCreate, ["method", "supervised", "hyperparameters"]
     )
@@ -42,5 +40,5 @@ def test_a_refused_body_says_so_at_every_depth() -> None:
         "hyperparameters.n_epoch: unknown option; did you mean n_epochs? (1 more problem)"
     )
     assert refusal({"method": {"panacea": {}}}) == (
-        "method.panacea: unknown option; known are type, supervised, dpo, reinforcement."
+        "method.panacea: unknown option; known are type, supervised, dpo."
     )
