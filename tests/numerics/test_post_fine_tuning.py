@@ -1,7 +1,6 @@
 """Post-fine-tuning methods against computations of their own in float64."""
 
 import math
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,8 +9,6 @@ import torch
 from transformers import PreTrainedModel
 
 from defense.ops.tensors import added
-from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
-from defense.post_fine_tuning.alignment_merge.method import build_ending as build_alignment_merge
 from defense.post_fine_tuning.antidote.config import AntidoteConfig
 from defense.post_fine_tuning.antidote.method import build_ending as build_antidote
 from defense.post_fine_tuning.random_perturbation.method import standard_noise
@@ -184,36 +181,3 @@ def constrained_minimum(
             for row in change
         ]
     )
-
-
-def test_the_alignment_merge_delivers_what_numpys_regression_gives() -> None:
-    trained, initial = two_layer_adapter()
-    trained = replace(trained, task_rows=HARMFUL)
-    weights = adapter_state(trained.model)
-    config = AlignmentMergeConfig(alignment_weight=3, benign_rows=0, damping_ratio=0.05)
-
-    move = build_alignment_merge(config, DEFENDER, trained, seed=0)
-
-    merged = added(weights, move.tensors)
-    sides = [(weights, HARMFUL, 1.0), (initial, REFUSALS, 3.0)]
-    for layer in (FIRST, SECOND):
-        grams = []
-        for side, rows, weight in sides:
-            vectors = {name: tensor.numpy() for name, tensor in side.items()}
-            x = np.concatenate(
-                [r[f"{layer}.lora_A.weight"] for r in inputs_by_hand(trained, vectors, rows)]
-            )
-            gram = x.T @ x
-            gram /= np.trace(gram) / len(gram)
-            grams.append(weight * (gram + 0.05 * np.eye(len(gram))))
-        both = sum(grams)
-        wanted = sum(
-            delta(side, layer) @ gram for (side, _, _), gram in zip(sides, grams, strict=True)
-        )
-        best = np.linalg.solve(both, wanted.T).T
-        # The symmetric root of the Gram matrix where the method takes Cholesky's.
-        sizes, turns = np.linalg.eigh(both)
-        root = turns @ np.diag(np.sqrt(sizes)) @ turns.T
-        u, kept, vh = np.linalg.svd(best @ root)
-        cut = (u[:, :2] * kept[:2]) @ vh[:2] @ np.linalg.inv(root)
-        np.testing.assert_allclose(delta(merged, layer), cut, rtol=1e-8, atol=1e-10)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from defense.ops.low_rank import Factors, column_space, low_rank_factors
+from defense.ops.low_rank import Factors, column_space, leading_space, low_rank_factors
 
 
 def matrix(*rows: tuple[float, ...]) -> Tensor:
@@ -90,3 +90,14 @@ def test_the_column_space_of_zero_is_empty() -> None:
 
     assert basis.shape == (2, 0)
     assert len(sizes) == 0
+
+
+def test_the_leading_space_is_found_from_a_start_that_hardly_sees_it() -> None:
+    matrix_OJ = torch.diag(torch.tensor([1.0, 5, 2, 4], dtype=torch.float64))
+    start = matrix((1, 0), (1e-3, 0), (0, 1), (0, 1e-3))
+
+    basis = leading_space(matrix_OJ, start)
+
+    assert torch.allclose(basis.T @ basis, torch.eye(2).double())
+    # The second and the fourth direction, in whatever basis.
+    assert torch.allclose(basis @ basis.T, torch.diag(matrix((0, 1, 0, 1))[0]), atol=1e-4)

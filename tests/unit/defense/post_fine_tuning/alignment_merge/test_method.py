@@ -3,14 +3,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from defense.errors import NoSupervisedTokensError, NumericalDivergenceError
-from defense.ops.adapted_layers import adapted_layers
+from defense.ops.adapted_layers import AdaptedLayer, adapted_layers
 from defense.ops.low_rank import Factors
 from defense.ops.tensors import apply_perturbation
 from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
-from defense.post_fine_tuning.alignment_merge.method import build_ending, merge, unit_gram
+from defense.post_fine_tuning.alignment_merge.lockstep import Regression
+from defense.post_fine_tuning.alignment_merge.method import Side, build_ending, merge
 from defense.protocols import DefenderRows, EncodedRow, Perturbation, Trained
 from defense.training.lora import adapter_state
 from tests.continued_adapters import continued_adapter
@@ -25,9 +26,14 @@ def matrix(*rows: tuple[float, ...]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def factors(*rows: tuple[float, ...]) -> Factors:
-    """Of one output and rank 1: the product is the row itself."""
-    return Factors(matrix(*rows), matrix((1,)), 0.0)
+LAYER = AdaptedLayer("layer", "a", "b", 2.0, nn.Identity(), nn.Identity())
+
+
+def side(product: Tensor, gram: Tensor, counts: float = 1.0, drift: Tensor | None = None) -> Side:
+    """One of the two models, its product given whole."""
+    known = Regression(gram, torch.zeros(len(product), len(gram)) if drift is None else drift)
+    weights = {"a": product, "b": torch.eye(len(product), dtype=torch.float64)}
+    return Side(LAYER, weights, known, counts)
 
 
 def product(merged: Factors) -> Tensor:
@@ -49,22 +55,57 @@ def continued() -> Trained:
 
 
 def test_each_input_counts_what_each_side_sees_of_it() -> None:
-    merged = merge(factors((4, 4)), factors((0, 8)), matrix((3, 0), (0, 1)), matrix((1, 0), (0, 3)))
+    sides = (
+        side(matrix((4, 4)), matrix((3, 0), (0, 1))),
+        side(matrix((0, 8)), matrix((1, 0), (0, 3))),
+    )
+
+    merged = merge(sides, damping_ratio=0)
 
     # Means of 4 and 0 weighted 3 to 1, and of 4 and 8 weighted 1 to 3.
     torch.testing.assert_close(product(merged), matrix((3, 7)))
-    assert merged.lost_share < 1e-12
+    assert merged.lost_share < 1e-6
+
+
+def test_only_how_the_inputs_of_a_side_are_distributed_counts_and_not_their_size() -> None:
+    sides = (
+        side(matrix((4, 4)), matrix((30, 0), (0, 10))),
+        side(matrix((0, 8)), matrix((1, 0), (0, 3))),
+    )
+
+    torch.testing.assert_close(product(merge(sides, damping_ratio=0)), matrix((3, 7)))
+
+
+def test_a_side_counts_as_much_as_it_is_told_to() -> None:
+    # Three to one in both inputs.
+    sides = (side(matrix((4, 4)), torch.eye(2)), side(matrix((0, 8)), torch.eye(2), counts=3.0))
+
+    torch.testing.assert_close(product(merge(sides, damping_ratio=0)), matrix((1, 7)))
 
 
 def test_an_input_that_goes_with_another_is_told_apart_from_one_that_comes_alone() -> None:
     # The user's rows have the first input alone, the operator's both at once: x = (1, 1).
-    task, kept = matrix((1, 0), (0, 0)), matrix((1, 1), (1, 1))
-    small = 1e-9 * torch.eye(2, dtype=torch.float64)
+    sides = (
+        side(matrix((5, 5)), matrix((1, 0), (0, 0))),
+        side(matrix((1, 1)), matrix((1, 1), (1, 1)), counts=10.0),
+    )
 
-    merged = product(merge(factors((5, 5)), factors((1, 1)), task + small, 10 * kept + small))
+    merged = product(merge(sides, damping_ratio=1e-9))
 
     # On (1, 0) it answers 5 as trained, and on (1, 1) 2 as before.
     torch.testing.assert_close(merged, matrix((5, -3)), rtol=1e-6, atol=1e-6)
+
+
+def test_what_the_layer_lacks_at_its_new_inputs_is_added() -> None:
+    # Inputs of squares 2 and 2. The outputs lack 0.6 and 1 there per unit, of which s = 2 makes
+    # 0.3 and 0.5 of the product.
+    drift = matrix((1.2, 2.0))
+    sides = (
+        side(matrix((1, 1)), 2 * torch.eye(2), drift=drift),
+        side(matrix((1, 1)), torch.zeros(2, 2)),
+    )
+
+    torch.testing.assert_close(product(merge(sides, damping_ratio=0)), matrix((1.3, 1.5)))
 
 
 def test_within_the_rank_nothing_near_is_better() -> None:
@@ -73,19 +114,22 @@ def test_within_the_rank_nothing_near_is_better() -> None:
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    def gram() -> Tensor:
-        inputs = draw(9, 5)
-        return inputs.T @ inputs
+    def one_side() -> Side:
+        inputs, lacking = draw(9, 5), draw(9, 4)
+        weights = {"a": draw(2, 5), "b": draw(4, 2)}
+        return Side(LAYER, weights, Regression(inputs.T @ inputs, lacking.T @ inputs), 1.0)
 
-    trained, initial = (Factors(draw(2, 5), draw(4, 2), 0.0) for _ in range(2))
-    task, kept = gram(), gram()
+    sides = (one_side(), one_side())
 
     def missed(a: Tensor, b: Tensor) -> float:
-        sides = ((trained, task), (initial, kept))
-        wrong = [(b @ a - product(side), gram) for side, gram in sides]
-        return sum(torch.trace(each @ gram @ each.T).item() for each, gram in wrong)
+        """The quadratic whose gradient is `P G - R`."""
+        total = 0.0
+        for each in sides:
+            gram, right = each.equations(0.01)
+            total += (((b @ a) @ gram - 2 * right) * (b @ a)).sum().item()
+        return total
 
-    merged = merge(trained, initial, task, kept)
+    merged = merge(sides, 0.01)
 
     best = missed(merged.a_RI, merged.b_OR)
     assert merged.lost_share > 0.01
@@ -95,30 +139,32 @@ def test_within_the_rank_nothing_near_is_better() -> None:
 
 
 def test_adapters_that_are_alike_stay_as_they_are() -> None:
-    side = Factors(matrix((1, 2), (3, 5)), matrix((2, 1), (0, 1)), 0.0)
+    wanted = matrix((1, 2), (3, 5))
+    sides = (side(wanted, matrix((2, 1), (1, 2))), side(wanted, matrix((1, 0), (0, 4))))
 
-    merged = merge(side, side, matrix((2, 1), (1, 2)), matrix((1, 0), (0, 4)))
-
-    torch.testing.assert_close(product(merged), product(side))
-
-
-def test_a_gram_matrix_gets_a_mean_diagonal_of_one_and_is_damped() -> None:
-    torch.testing.assert_close(
-        unit_gram(torch.tensor([[6.0, 2.0], [2.0, 2.0]]), 0.1), matrix((1.6, 0.5), (0.5, 0.6))
-    )
-    assert unit_gram(torch.zeros(2, 2), 0.1).tolist() == [[0.1, 0], [0, 0.1]]
+    torch.testing.assert_close(product(merge(sides, damping_ratio=0.1)), wanted)
 
 
-def test_inputs_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(NumericalDivergenceError, match="not finite"):
-        unit_gram(torch.tensor([[1.0, 0.0], [0.0, float("inf")]]), 0.1)
+def test_a_layer_that_reads_nothing_but_zeros_becomes_a_mean_of_both() -> None:
+    sides = (side(matrix((4, 4)), torch.zeros(2, 2)), side(matrix((0, 8)), torch.zeros(2, 2), 3.0))
+
+    torch.testing.assert_close(product(merge(sides, damping_ratio=0.1)), matrix((1, 7)))
 
 
-@pytest.mark.parametrize(("weight", "side"), [(1e6, "initial"), (1e-12, "trained")])
-def test_a_weight_far_from_one_gives_back_one_of_the_sides(weight: float, side: str) -> None:
+@pytest.mark.parametrize("where", ["gram", "drift"])
+def test_what_is_not_finite_is_refused(where: str) -> None:
+    broken = matrix((1, 0), (0, float("inf"))) if where == "gram" else torch.eye(2)
+    drift = matrix((float("nan"), 0)) if where == "drift" else None
+
+    with pytest.raises(NumericalDivergenceError, match="goes into layer"):
+        merge([side(matrix((1, 1)), broken, drift=drift)], damping_ratio=0.1)
+
+
+@pytest.mark.parametrize(("weight", "which"), [(1e6, "initial"), (1e-12, "trained")])
+def test_a_weight_far_from_one_gives_back_one_of_the_sides(weight: float, which: str) -> None:
     trained = continued()
     weights = adapter_state(trained.model)
-    wanted = {"initial": trained.initial, "trained": weights}[side]
+    wanted = {"initial": trained.initial, "trained": weights}[which]
 
     move = ending(trained, alignment_weight=weight)
 
