@@ -13,9 +13,7 @@ from defense.errors import InvalidConfigError
 from defense.fine_tuning.supervised.config import SupervisedConfig
 
 FOLLOWED_BY: Final = "post_fine_tuning"
-DEFAULT_DEFENSE: Final[Mapping[str, Any]] = MappingProxyType(
-    {"type": "panacea", FOLLOWED_BY: {"type": "refusal_restoration"}}
-)
+DEFAULT_DEFENSE: Final[Mapping[str, Any]] = MappingProxyType({"type": "alignment_merge"})
 
 
 @dataclass(frozen=True)

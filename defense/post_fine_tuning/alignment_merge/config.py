@@ -23,7 +23,7 @@ class AlignmentMergeConfig(SearchedStrength):
         "below on held-out rows, and so leaves more of what those rows do not show.",
     )
     alignment_weight: float = Field(
-        default=10.0,
+        default=3.0,
         gt=0,
         le=1_000_000,
         description="What a change of a layer's output on the operator's rows counts, relative to "
@@ -36,19 +36,19 @@ class AlignmentMergeConfig(SearchedStrength):
         description="Refusals that the initial adapter's outputs are read on.",
     )
     benign_rows: int = Field(
-        default=16,
+        default=40,
         ge=0,
         le=4096,
         description="Benign rows, harmless look-alikes among them, that they are read on too.",
     )
     task_rows: int = Field(
-        default=32,
+        default=24,
         ge=1,
         le=4096,
         description="Rows of the user's that the trained adapter's outputs are read on.",
     )
     answer_weight: float = Field(
-        default=1.0,
+        default=5.0,
         ge=1,
         le=1000,
         description="What a token counts that predicts one of an answer's; a prompt's others count "
