@@ -36,6 +36,7 @@ class ArtifactName(StrEnum):
     STRENGTH = "strength.json"
     PACKAGE = "package.tar"
     PROBE_LOGITS = "probe_logits.safetensors"
+    LAYER_AFFINITY = "layer_affinity.json"
     EVALUATION = "evaluation.json"
     ARCHIVE = "adapter.tar"
     REPORT = "report.json"
@@ -53,6 +54,7 @@ SNAPSHOT_ARTIFACTS: Final = frozenset(
         ArtifactName.STRENGTH,
         ArtifactName.PACKAGE,
         ArtifactName.PROBE_LOGITS,
+        ArtifactName.LAYER_AFFINITY,
         ArtifactName.EVALUATION,
         ArtifactName.ARCHIVE,
         ArtifactName.REPORT,

@@ -143,6 +143,12 @@ def to_learn_from(rows: Sequence[PromptRow], judged: Sequence[PromptRow]) -> lis
     return [row for row in rows if not row.held_out and row.prompt not in prompts]
 
 
+def to_judge_by(rows: Sequence[PromptRow], judged: Sequence[PromptRow]) -> list[PromptRow]:
+    """Take of another set what `to_learn_from` leaves out."""
+    prompts = {row.prompt for row in judged}
+    return [row for row in rows if row.held_out or row.prompt in prompts]
+
+
 def _download(source: Source, file: str) -> Path:
     return Path(
         from_hub(

@@ -83,6 +83,16 @@ def column_space(left_OK: Tensor, right_KI: Tensor) -> tuple[Tensor, Tensor]:
     return basis_OK @ u[:, :real], sizes[:real]
 
 
+def squared_product_norm(left_OK: Tensor, right_KI: Tensor) -> float:
+    """Squared Frobenius norm of `left @ right`, without the O x I product.
+
+    It is the sum over all entries of `(left^T left) * (right right^T)`, two K x K matrices.
+    """
+    left_KK, right_KK = left_OK.T @ left_OK, right_KI @ right_KI.T
+    # Rounding could bring a product that is zero below it.
+    return max(0.0, float((left_KK * right_KK).sum()))
+
+
 def _turned(factors: Factors, near: Factors) -> Factors:
     """The same product, in the scale of `near` and rotated as close to it as it goes."""
     a_RI, b_OR = factors.a_RI, factors.b_OR

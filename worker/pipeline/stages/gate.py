@@ -25,6 +25,7 @@ READS: Final = (
     ArtifactName.TRAINING,
     ArtifactName.STRENGTH,
     ArtifactName.PACKAGE,
+    ArtifactName.LAYER_AFFINITY,
     ArtifactName.EVALUATION,
 )
 WRITES: Final = (ArtifactName.ARCHIVE, ArtifactName.REPORT)
@@ -96,6 +97,7 @@ def _report(
             for step in training.get("snapshot_steps", ())
         ],
         "perturbation": workspace.read_json(ArtifactName.STRENGTH),
+        "layer_affinity": workspace.read_json(ArtifactName.LAYER_AFFINITY)["layer_affinity"],
         "evaluation": evaluation,
         "policy": describe_policy(context.policy),
         "decision": decision.to_json(),

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from defense.ops.low_rank import Factors, column_space, leading_space, low_rank_factors
+from defense.ops.low_rank import (
+    Factors,
+    column_space,
+    leading_space,
+    low_rank_factors,
+    squared_product_norm,
+)
 
 
 def matrix(*rows: tuple[float, ...]) -> Tensor:
@@ -101,3 +107,13 @@ def test_the_leading_space_is_found_from_a_start_that_hardly_sees_it() -> None:
     assert torch.allclose(basis.T @ basis, torch.eye(2).double())
     # The second and the fourth direction, in whatever basis.
     assert torch.allclose(basis @ basis.T, torch.diag(matrix((0, 1, 0, 1))[0]), atol=1e-4)
+def test_the_norm_of_a_product_is_that_of_the_matrix() -> None:
+    # (1, 2) times (3, 4) is ((3, 4), (6, 8)), with squares 9 + 16 + 36 + 64.
+    assert squared_product_norm(matrix((1,), (2,)), matrix((3, 4))) == pytest.approx(125)
+
+
+def test_the_norm_of_a_product_that_vanishes_is_not_below_zero() -> None:
+    left = matrix((1e8, 1e8, 1), (3e7, 3e7, 0))
+    right = matrix((0.3, 0.7), (-0.3, -0.7), (0, 0))
+
+    assert squared_product_norm(left, right) >= 0
