@@ -20,7 +20,7 @@ from core.model_registry import ModelEntry, ModelRegistry
 from core.resources import resource_path
 from core.settings import Settings
 from defense.evaluation.generation import GenerationSettings, generate_answers
-from defense.evaluation.safety import EvaluationSuite, ModelScores, score_model
+from defense.evaluation.safety import Answerer, EvaluationSuite, ModelScores, score_model
 from defense.evaluation.task_accuracy import task_questions
 from defense.job_defense import FOLLOWED_BY, JobDefense, parse_defense
 from defense.moderation.embedded import EmbeddedClassifier
@@ -36,12 +36,18 @@ from defense.protocols import (
     Training,
 )
 from defense.registry import DefenseMethod
-from defense.training.adapter_files import read_adapter
 from defense.training.chat import encode_row
 from defense.training.loop import TrainingPlan, fine_tune
-from defense.training.lora import adapter_state, attach_adapter, detach_adapter, load_adapter_state
+from defense.training.lora import (
+    LoraSettings,
+    adapter_state,
+    attach_adapter,
+    detach_adapter,
+    load_adapter_state,
+)
 from worker.base_models import BaseModels, LoadedModel
 from worker.devices import choose_device
+from worker.pipeline.adapted_model import aligned_adapter
 from worker.row_sources import PromptRow, hold_out, read_rows
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,9 +80,9 @@ class Parts:
 
 def measure(home: Path, seeds: Sequence[int], variants: Sequence[str]) -> Metrics:
     """Measure the aligned model, then one training and all its perturbations per seed."""
-    parts = _prepare(Settings(home=home))
+    parts = prepare(Settings(home=home))
     found: dict[str, list[float]] = {}
-    model = _with_aligned_adapter(parts, seed=0)
+    model = with_aligned_adapter(parts, seed=0)
     _record(found, "aligned", _score(model, parts))
     detach_adapter(model)
     for seed in seeds:
@@ -122,7 +128,7 @@ def _train(
     parts: Parts, seed: int, method: DefenseMethod, found: dict[str, list[float]]
 ) -> tuple[PeftModel, Tensors, Tensors]:
     """Train; give the model, and the adapter before and after."""
-    model = _with_aligned_adapter(parts, seed)
+    model = with_aligned_adapter(parts, seed)
     initial, pad = adapter_state(model), parts.loaded.pad_token_id
     plan = TrainingPlan(learning_rate=parts.entry.learning_rate, seed=seed, **TRAINING)
     steps = plan.total_steps(len(parts.user))
@@ -134,13 +140,16 @@ def _train(
     return model, initial, adapter_state(model)
 
 
-def _with_aligned_adapter(parts: Parts, seed: int) -> PeftModel:
-    adapter = read_adapter(resource_path(f"adapters/{parts.entry.id}"))
-    model = attach_adapter(parts.loaded.model, adapter.settings, adapter, seed=seed)
-    return model.eval()
+def with_aligned_adapter(parts: Parts, seed: int) -> PeftModel:
+    """The model with the adapter that jobs on it begin with; of seed what no alignment decides."""
+    aligned, lora = aligned_adapter(parts.entry), parts.entry.lora
+    settings = LoraSettings(lora.rank, lora.alpha, lora.target_modules)
+    return attach_adapter(parts.loaded.model, settings, aligned, seed=seed).eval()
 
 
-def _score(model: PeftModel, parts: Parts) -> ModelScores:
+def answerer(model: PeftModel, parts: Parts) -> Answerer:
+    """Let the model answer as a job's models do."""
+
     def answer(prompts: Sequence[Sequence[Message]]) -> list[str]:
         return generate_answers(
             model,
@@ -150,7 +159,11 @@ def _score(model: PeftModel, parts: Parts) -> ModelScores:
             GenerationSettings(max_new_tokens=ANSWER_TOKENS),
         )
 
-    return score_model(answer, parts.classifier, parts.suite)
+    return answer
+
+
+def _score(model: PeftModel, parts: Parts) -> ModelScores:
+    return score_model(answerer(model, parts), parts.classifier, parts.suite)
 
 
 def _record(found: dict[str, list[float]], name: str, scores: ModelScores) -> None:
@@ -179,17 +192,19 @@ def _note_projection(found: dict[str, list[float]], name: str, perturbation: Per
     print(f"{name:<18}losses {losses}, projected in {fired} steps", flush=True)
 
 
-def _prepare(settings: Settings) -> Parts:
-    entry = next(iter(ModelRegistry.load(settings)))
+def prepare(settings: Settings, model: str | None = None) -> Parts:
+    """Load a registered model, by default the first one, and the rows and prompts to go with it."""
+    registry = ModelRegistry.load(settings)
+    entry = next(iter(registry)) if model is None else registry.get(model)
     loaded = BaseModels(settings.base_model_cache, choose_device(settings.device)).warm(entry)
 
     def encoded(rows: Sequence[PromptRow]) -> list[EncodedRow]:
-        return [_encode(Row.from_exchange(r.prompt, r.response), loaded, entry) for r in rows]
+        return [encode(Row.from_exchange(r.prompt, r.response), loaded, entry) for r in rows]
 
     alignment, _ = hold_out(read_rows(settings.alignment_rows, with_response=True))
     harmful, _ = hold_out(read_rows(settings.harmful_rows, with_response=True))
     benign = read_rows(settings.benign_rows, with_response=True)
-    user = [_encode(row, loaded, entry) for row in _chat_rows("demo/user_train.jsonl")]
+    user = [encode(row, loaded, entry) for row in _chat_rows("demo/user_train.jsonl")]
     safety = read_rows(settings.safety_evaluation_prompts, with_response=False)
     look_alikes = read_rows(settings.over_refusal_prompts, with_response=False)
     suite = EvaluationSuite(
@@ -215,7 +230,8 @@ def _chat_rows(name: str) -> list[Row]:
     ]
 
 
-def _encode(row: Row, loaded: LoadedModel, entry: ModelEntry) -> EncodedRow:
+def encode(row: Row, loaded: LoadedModel, entry: ModelEntry) -> EncodedRow:
+    """A conversation as tokens of a model."""
     return encode_row(row, loaded.tokenizer, entry.chat_template, entry.max_sequence_tokens)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -70,7 +71,10 @@ def test_the_report_and_the_metrics_tell_what_happened(worked_service: Service) 
     metrics, _, report_file = result_files(worked_service, job_id)
     report = json.loads((storage / report_file.storage_key).read_bytes())
     assert report["decision"]["verdict"] == "released"
-    assert report["perturbation"]["strength"] == 0.5
+    assert report["perturbation"]["strength"] == report["layer_affinity"]["strength"] == 0.5
+    layers = report["layer_affinity"]["layers"]
+    assert [share["layer"] for share in layers] == [0, 1]
+    assert sum(share["weight_change_share"] for share in layers) == pytest.approx(1)
     assert report["evaluation"]["adapter_sha256"] == report["adapter"]["sha256"]
     assert set(report["evaluation"]["models"]) == {"base", "tuned", "guarded"}
     assert report["evaluation"]["models"]["guarded"]["safety"]["n"] == 4

@@ -10,6 +10,7 @@ from worker.row_sources import (
     hold_out,
     read_rows,
     spread,
+    to_judge_by,
     to_learn_from,
 )
 
@@ -83,3 +84,13 @@ def test_a_prompt_that_is_judged_is_learned_in_no_set_even_where_no_row_is_marke
     assert asked.isdisjoint(row.prompt for row in learned)
     assert len(to_learn_from(harmful, judged)) == 8
     assert asked.isdisjoint(row.prompt for row in to_learn_from(harmful, judged))
+
+
+def test_what_is_not_learned_from_is_there_to_judge_by() -> None:
+    flagged = PromptRow("flagged", "answer", "", held_out=True)
+    given, judged = [*rows(4), flagged], rows(2)
+
+    kept, held = to_learn_from(given, judged), to_judge_by(given, judged)
+
+    assert held == [*rows(2), flagged]
+    assert sorted(row.prompt for row in kept + held) == sorted(row.prompt for row in given)

@@ -19,6 +19,7 @@ from worker.workspace import Workspace
 WEIGHTS = b"weights"
 SURE = {"value": 0.0, "low": 0.0, "high": 0.04, "count": 0, "n": 98}
 HIGH = {"value": 0.85, "low": 0.71, "high": 0.93, "count": 34, "n": 40}
+LAYERS = {"strength": 0.5, "layers": [{"layer": 0, "perturbation_share": 1.0}]}
 FULL = {"value": 1.0, "low": 0.96, "high": 1.0, "count": 100, "n": 100}
 
 
@@ -54,6 +55,7 @@ def judged(context: SupervisorContext, task_accuracy: dict[str, float]) -> Judge
         ArtifactName.SCREENING: {"training": flagged, "policy": "warn"},
         ArtifactName.TRAINING: {},
         ArtifactName.STRENGTH: {"strength": 0.5},
+        ArtifactName.LAYER_AFFINITY: {"layer_affinity": LAYERS},
         ArtifactName.EVALUATION: {
             "adapter_sha256": hashlib.sha256(WEIGHTS).hexdigest(),
             "classifier": {"name": "embedded", "version": "1"},
@@ -82,6 +84,10 @@ def test_a_useless_adapter_is_released_with_warnings(context: SupervisorContext)
     assert [call.kwargs["level"] for call in events] == ["warn", "warn"]
     assert [call.kwargs["data"]["warning"] for call in events] == codes
     assert all(f"**Warning.** {call.args[0]}" in found.card for call in events)
+
+
+def test_the_report_tells_in_which_layers_the_perturbation_lies(context: SupervisorContext) -> None:
+    assert judged(context, SURE).report["layer_affinity"] == LAYERS
 
 
 def test_the_model_card_shows_what_harmless_prompts_met_and_how_much_was_judged(
