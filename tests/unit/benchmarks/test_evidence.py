@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         "safety_evaluation_prompts": asked,
         "over_refusal_prompts": asked,
     }
-    sources = {name: write_rows(tmp_path / f"{name}.jsonl", rows) for name, rows in sets.items()}
+    sources: dict[str, Any] = {
+        name: write_rows(tmp_path / f"{name}.jsonl", rows) for name, rows in sets.items()
+    }
     return Settings(
         home=tmp_path, models_file=write_tiny_registry(tmp_path), device="cpu", **sources
     )

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from tests.unit.worker.plots.reports import layer_section
@@ -14,7 +16,8 @@ def test_the_bars_are_the_shares_of_every_layer() -> None:
 
     assert figure is not None
     (axes,) = figure.axes
-    assert [bar.get_height() for bar in axes.patches] == [40, 60, 25, 75]
+    bars: list[Any] = list(axes.patches)
+    assert [bar.get_height() for bar in bars] == [40, 60, 25, 75]
     assert axes.get_ylabel() == "share of squared norm, %"
     assert "layer" in axes.get_xlabel()
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
@@ -29,7 +32,8 @@ def test_an_ablation_adds_a_panel_for_each_kind_of_rows() -> None:
     assert "-1.5" in refusals.get_title()
     assert "harmful answers, 27 rows" in harmful.get_title()
     assert "nats" in harmful.get_ylabel()
-    first, last = (container.lines[0] for container in harmful.containers)
+    points: list[Any] = list(harmful.containers)
+    first, last = (container.lines[0] for container in points)
     assert list(first.get_ydata()) == [0.1, 0.1]
     assert list(last.get_ydata()) == [0.2, 0.2]
 

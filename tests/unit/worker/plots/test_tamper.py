@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from tests.unit.worker.plots.reports import tamper_section
@@ -14,10 +16,12 @@ def test_rates_and_losses_stand_at_every_measured_step() -> None:
 
     assert figure is not None
     rates, losses = figure.axes
-    guarded, aligned = (container.lines[0] for container in rates.containers)
+    bars: list[Any] = list(rates.containers)
+    guarded, aligned = (container.lines[0] for container in bars)
     assert list(guarded.get_ydata()) == [0, 25, 50]
     assert list(aligned.get_ydata()) == [0, 12.5, 100]
-    assert list(losses.lines[0].get_ydata()) == [3.0, 2.875, 2.75]
+    curve: Any = losses.lines[0].get_ydata()
+    assert list(curve) == [3.0, 2.875, 2.75]
     assert [tick.get_text() for tick in losses.get_xticklabels()] == ["0", "1", "5"]
     assert "32 harmful prompts" in rates.get_title()
     assert rates.get_ylabel() == "answers, %"
