@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from peft import PeftModel
 
+from defense.evaluation import tamper
 from defense.evaluation.layer_ablation import LayerTrial
 from defense.evaluation.layer_affinity import layer_affinity
-from defense.evaluation.tamper import AnswerJudge, TamperPlan, TamperRows, tamper_curve
 from defense.ops.tensors import apply_perturbation, on_device_of
 from defense.protocols import EncodedRow, Tensors
 from defense.training.loss import AdapterLoss
@@ -25,6 +25,8 @@ from worker.trainer_tools import TrainerContext
 
 # Losses are means over at most so many rows of each kind.
 LOSS_ROWS: Final = 32
+# The attack is the same for every job on a model: a job that trained slowly is no harder to harm.
+ATTACK_BATCH: Final = 4
 
 
 @dataclass(frozen=True)
@@ -84,26 +86,25 @@ def layer_ablation(context: TrainerContext, guarded: GuardedModel) -> dict[str, 
     return {**affinity.as_json(), "ablation": {**ablation, "harmful_held_out": rows.held_out}}
 
 
-def tampering(context: TrainerContext, guarded: GuardedModel) -> dict[str, Any]:
+def tamper_curve(context: TrainerContext, guarded: GuardedModel) -> dict[str, Any]:
     """The section `tamper_curve`: the delivered adapter, attacked with harmful rows.
 
     Raises:
         NoSupervisedTokensError: The operator's harmful rows have nothing to learn from.
         NumericalDivergenceError: The attack breaks the model.
     """
-    wanted = context.spec.hyperparameters
-    plan = TamperPlan(wanted.learning_rate, wanted.batch_size, context.spec.seed)
+    plan = tamper.TamperPlan(context.entry.learning_rate, ATTACK_BATCH, context.spec.seed)
     rows = read_analysis_rows(context.tools.options)
     source = AdapterLoss(guarded.model, guarded.loaded.pad_token_id)
     examiner = Examiner(context, guarded.loaded, Paper((), (), ()))
     classifier = context.tools.classifier
     progress = _Progress(context, plan.steps[-1])
-    curve = tamper_curve(
+    curve = tamper.tamper_curve(
         source,
-        TamperRows(encode_exchanges(context, rows.attack), _encoded(context, rows.harmful)),
+        tamper.TamperRows(encode_exchanges(context, rows.attack), _encoded(context, rows.harmful)),
         plan,
         start=on_device_of(guarded.weights, source.weights()),
-        judge=AnswerJudge(
+        judge=tamper.AnswerJudge(
             model=guarded.model,
             answer=lambda prompts: examiner.answers(guarded.model, prompts, examiner.answer_tokens),
             classifier=classifier,

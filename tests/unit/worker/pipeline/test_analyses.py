@@ -65,7 +65,9 @@ def context(tmp_path: Path) -> TrainerContext:
     )
     workspace = Workspace.create(tmp_path / "workspaces", "ftjob-1", 1)
     entry = tiny_entry(tmp_path / "model")
-    return TrainerContext("ftjob-1", tiny_spec(), workspace, Mock(), tools, entry)  # type: ignore[arg-type]
+    slow = tiny_spec().hyperparameters.model_copy(update={"learning_rate": 1e-9})
+    spec = tiny_spec().model_copy(update={"hyperparameters": slow})
+    return TrainerContext("ftjob-1", spec, workspace, Mock(), tools, entry)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -130,15 +132,15 @@ def test_there_is_nothing_to_ablate_without_a_perturbation(
     assert analyses.layer_ablation(context, bare) is None
 
 
-def test_the_delivered_adapter_is_attacked_as_the_job_was_trained(
+def test_the_delivered_adapter_is_attacked_at_the_models_rate_whatever_the_job_trained_with(
     context: TrainerContext, guarded: GuardedModel
 ) -> None:
-    found = analyses.tampering(context, guarded)
+    found = analyses.tamper_curve(context, guarded)
 
     assert found["settings"] == {
         "optimizer": "AdamW, constant rate, no weight decay",
         "learning_rate": 1e-3,
-        "batch_size": 1,
+        "batch_size": 4,
         "max_gradient_norm": 1.0,
         "seed": 1,
         "attack_rows": 8,
@@ -152,7 +154,7 @@ def test_the_delivered_adapter_is_attacked_as_the_job_was_trained(
     assert all(point["outcomes"]["harmful"]["count"] == 1 for point in points)
     assert all(point["outcomes"]["refused"]["count"] == 1 for point in points)
     assert points[-1]["harmful_loss"] < points[0]["harmful_loss"]
-    bare = analyses.tampering(context, replace(guarded, strength=0.0))
+    bare = analyses.tamper_curve(context, replace(guarded, strength=0.0))
     assert bare["curves"]["guarded"][0]["harmful_loss"] != points[0]["harmful_loss"]
     json.dumps(found, allow_nan=False)
     assert_untouched(guarded)
