@@ -179,52 +179,49 @@ def tamper_curve(
     judged = supervised_rows(rows.judged, "judged")
     if set(attack) & set(judged):
         raise InvalidConfigError("attack", "holds rows that the harm is measured on")
-    begin = {name: tensor.clone() for name, tensor in (start or source.weights()).items()}
-    points: list[TamperPoint] = []
-    attacked = _Attack(source, begin, attack, plan)
-    for step in range(plan.steps[-1] + 1):
-        if step:
-            attacked.step()
-            on_step(step)
-        if step in (0, *plan.steps):
-            points.append(
-                TamperPoint(
-                    steps=step,
-                    rows_read=attacked.rows_read,
-                    harmful_loss=source.mean_loss(judged, attacked.weights),
-                    distance=global_norm(added(attacked.weights, begin, -1.0)),
-                    outcomes=judge(attacked.weights) if judge is not None else None,
-                )
-            )
+    attacked = _Attack(source, start or source.weights(), attack, plan)
+    points = [attacked.point(judged, judge)]
+    for step in range(1, plan.steps[-1] + 1):
+        attacked.step()
+        on_step(step)
+        if step in plan.steps:
+            points.append(attacked.point(judged, judge))
     return TamperCurve(plan, len(attack), len(judged), tuple(points))
 
 
 class _Attack:
-    """A training of weights that no model holds.
-
-    Attributes:
-        weights: As they are now.
-        rows_read: In all steps so far.
-    """
+    """A training of weights that no model holds."""
 
     def __init__(
         self, source: GradientSource, begin: Tensors, rows: Sequence[EncodedRow], plan: TamperPlan
     ) -> None:
-        self.weights = {name: tensor.clone() for name, tensor in begin.items()}
-        self.rows_read = 0
+        self._begin = {name: tensor.clone() for name, tensor in begin.items()}
+        self._weights = {name: tensor.clone() for name, tensor in begin.items()}
+        self._steps = self._rows_read = 0
         self._source = source
         self._largest = plan.max_gradient_norm
         self._sampler = RowSampler(rows, min(plan.batch_size, len(rows)), plan.seed)
         self._optimizer = torch.optim.AdamW(
-            list(self.weights.values()), lr=plan.learning_rate, weight_decay=0.0
+            list(self._weights.values()), lr=plan.learning_rate, weight_decay=0.0
         )
 
     def step(self) -> None:
         """Learn the next batch of harmful rows."""
         batch = self._sampler.next_batch()
-        found = self._source.gradients(batch, self.weights)
+        found = self._source.gradients(batch, self._weights)
         clipped = capped(found.gradients, self._largest)
-        for name, weight in self.weights.items():
+        for name, weight in self._weights.items():
             weight.grad = clipped[name]
         self._optimizer.step()
-        self.rows_read += len(batch)
+        self._steps += 1
+        self._rows_read += len(batch)
+
+    def point(self, judged: Sequence[EncodedRow], judge: Judge | None) -> TamperPoint:
+        """Measure the weights as they are now."""
+        return TamperPoint(
+            steps=self._steps,
+            rows_read=self._rows_read,
+            harmful_loss=self._source.mean_loss(judged, self._weights),
+            distance=global_norm(added(self._weights, self._begin, -1.0)),
+            outcomes=None if judge is None else judge(self._weights),
+        )
