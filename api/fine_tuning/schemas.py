@@ -46,10 +46,7 @@ CREATE_EXAMPLE: Final = {
         "type": "supervised",
         "supervised": {
             "hyperparameters": {"n_epochs": 3, "batch_size": 8, "lora_rank": 8},
-            "defense": {
-                "type": "panacea",
-                "post_fine_tuning": {"type": "refusal_restoration"},
-            },
+            "defense": {"type": "panacea", "post_fine_tuning": {"type": "alignment_merge"}},
         },
     },
 }
@@ -72,8 +69,8 @@ class _Guarded(_Request):
         default=None,
         description="`type` names a defense of `GET /v1/defenses`, which lists its options too. "
         "One that acts in fine-tuning may carry another, for afterwards, as `post_fine_tuning`. "
-        "Without a defense: `panacea` followed by `refusal_restoration`.",
-        examples=[{"type": "panacea", "post_fine_tuning": {"type": "refusal_restoration"}}],
+        "Without a defense: `alignment_merge` after plain fine-tuning.",
+        examples=[{"type": "panacea", "post_fine_tuning": {"type": "alignment_merge"}}],
     )
     initial_adapter: FileId | None = Field(
         default=None,

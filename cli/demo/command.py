@@ -34,7 +34,7 @@ METHOD = {
     "type": "supervised",
     "supervised": {
         "hyperparameters": {},
-        "defense": {"type": "panacea", "post_fine_tuning": {"type": "refusal_restoration"}},
+        "defense": {"type": "alignment_merge"},
     },
 }
 KEY_LIFETIME = timedelta(hours=1)
@@ -106,7 +106,7 @@ def _train(client: DemoClient, stack: RunningStack) -> FineTuningJob:
     validation = client.upload(resource_path("demo/user_validation.jsonl"))
     console.done(f"uploaded the user's rows as {training} and {validation}")
     job_id = client.create_job(MODEL, training, validation, METHOD)
-    console.done(f"created {job_id} on {MODEL} with Panacea")
+    console.done(f"created {job_id} on {MODEL} with the default defense")
     try:
         with progress_shown_on(console.out) as show:
             job = client.watch(job_id, show, stack.tick, JOB_SECONDS)

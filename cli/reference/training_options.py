@@ -38,9 +38,9 @@ DEFENSES_HEADER = """
 
 A defense that acts in fine-tuning may carry another one, for afterwards, as `post_fine_tuning`,
 which takes the place of an ending of its own:
-`{"type": "panacea", "post_fine_tuning": {"type": "refusal_restoration"}}`, with the options of
-both. That is what a job without a `defense` gets. A post-fine-tuning defense named by itself
-follows plain training.
+`{"type": "panacea", "post_fine_tuning": {"type": "alignment_merge"}}`, with the options of both. A
+post-fine-tuning defense named by itself follows plain training. A job without a `defense` gets
+`alignment_merge`.
 """
 
 ALIGNMENTS_HEADER = """

@@ -69,7 +69,7 @@ def test_the_api_reference_says_auto_and_not_null() -> None:
 
 def test_no_defense_asked_for_means_the_default_with_all_its_options() -> None:
     assert resolve_defense(None) == parse_defense(DEFAULT_DEFENSE).dump()
-    assert resolve_defense(None)["post_fine_tuning"]["perturbation_steps"] == 5  # type: ignore[call-overload,index]
+    assert resolve_defense(None)["perturbation_strength"] == 1.0
     assert resolve_defense({"type": "none"}) == {"type": "none"}
 
 

@@ -10,6 +10,7 @@ from defense.errors import InvalidConfigError
 from defense.fine_tuning.panacea.config import PanaceaConfig
 from defense.fine_tuning.supervised.config import SupervisedConfig
 from defense.job_defense import DEFAULT_DEFENSE, FOLLOWED_BY, JobDefense, parse_defense
+from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
 from defense.post_fine_tuning.panacea_endpoint.config import PanaceaEndpointConfig
 from defense.post_fine_tuning.refusal_restoration.config import RefusalRestorationConfig
 
@@ -44,7 +45,7 @@ def test_what_follows_takes_the_place_of_a_methods_own_ending() -> None:
 
 
 def test_the_default_defense_is_one_of_the_catalogue() -> None:
-    assert isinstance(parse_defense(DEFAULT_DEFENSE).ending, RefusalRestorationConfig)
+    assert isinstance(parse_defense(DEFAULT_DEFENSE).ending, AlignmentMergeConfig)
 
 
 @pytest.mark.parametrize(

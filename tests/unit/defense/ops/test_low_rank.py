@@ -99,10 +99,10 @@ def test_the_column_space_of_zero_is_empty() -> None:
 
 
 def test_the_leading_space_is_found_from_a_start_that_hardly_sees_it() -> None:
-    matrix_OJ = torch.diag(torch.tensor([1.0, 5, 2, 4], dtype=torch.float64))
+    wide = torch.diag(torch.tensor([1.0, 5, 2, 4], dtype=torch.float64))
     start = matrix((1, 0), (1e-3, 0), (0, 1), (0, 1e-3))
 
-    basis = leading_space(matrix_OJ, start)
+    basis = leading_space(wide, start)
 
     assert torch.allclose(basis.T @ basis, torch.eye(2).double())
     # The second and the fourth direction, in whatever basis.
