@@ -1,0 +1,335 @@
+"""Which score finds planted rows: gradients at the weights before training, nothing is trained.
+
+    python -m benchmarks.attribution --data FOLDER --tasks sst2 agnews gsm8k --ratio 0.1 --seeds 0
+
+Users' files are those of `python -m benchmarks.defenses`. Each row's gradient is kept as a sketch
+(entries with random signs summed into buckets), which keeps cosines to within about 0.006, so that
+one pass over the rows serves every score. `shipped` is what jobs do, without a sketch.
+
+H, B and R are mean unit gradients of the operator's harmful rows, benign rows and refusals, U of
+the user's own. `H - B` is the cosine with that difference, `H without B` that with what is left of
+H after B is projected out. `loss`, `norm` and `moderation` look at no direction.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from benchmarks.defenses.caps import Caps
+from benchmarks.defenses.laboratory import Laboratory, open_laboratory
+from benchmarks.defenses.public_rows import TASKS, PublicRows
+from benchmarks.defenses.questions import UserFile, user_file
+from benchmarks.machine import machine_facts
+from benchmarks.measurement import stopwatch
+from benchmarks.ranking import area_under_curve, precision_at_k
+from core.log import configure_logging
+from core.settings import Settings
+from defense.evaluation.row_attribution import (
+    ROWS_PER_PASS,
+    attribute_rows,
+    beginnings,
+    spread,
+)
+from defense.ops.per_row_gradients import RowPass
+from defense.protocols import EncodedRow
+from defense.training.loss import AdapterLoss
+
+RESULT = Path(__file__).parent / "results" / "attribution.json"
+BUCKETS = 2**15
+NEAREST = 5
+WHOLE = 10**9
+SHIPPED = "shipped"
+HIGH = 0.95
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of some rows.
+
+    Attributes:
+        units: Sketches of length 1, one a line.
+        norms: Lengths of the gradients.
+        losses: Mean token losses.
+    """
+
+    units: Tensor
+    norms: Tensor
+    losses: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the unit gradients."""
+        return self.units.mean(0)
+
+    @property
+    def raw_mean(self) -> Tensor:
+        """Mean of the gradients themselves."""
+        return (self.units * self.norms[:, None]).mean(0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """How one score did on one user's file.
+
+    Attributes:
+        task: Of the file.
+        seed: Of the file.
+        answer_tokens: So many of each answer were looked at; None of all.
+        score: Its name.
+        precision: At as many rows as were planted.
+        auc: Area under the curve.
+    """
+
+    task: str
+    seed: int
+    answer_tokens: int | None
+    score: str
+    precision: float
+    auc: float
+
+
+class Sketcher:
+    """Makes sketches that can be compared with each other.
+
+    Args:
+        loss: Of the model, at the weights before training.
+    """
+
+    def __init__(self, loss: AdapterLoss) -> None:
+        self._loss = loss
+        draw = torch.Generator().manual_seed(0)
+        self._places: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, weight in loss.weights().items():
+            buckets = torch.randint(BUCKETS, (weight.numel(),), generator=draw)
+            signs = torch.randint(2, (weight.numel(),), generator=draw) * 2.0 - 1
+            self._places[name] = buckets.to(weight.device), signs.to(weight)
+
+    def gradients(self, rows: Sequence[EncodedRow]) -> Gradients:
+        """Sketch each row's gradient."""
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place].input_ids))
+        units, norms, losses = [], [], []
+        for start in range(0, len(order), ROWS_PER_PASS):
+            found = RowPass(
+                self._loss, [rows[place] for place in order[start : start + ROWS_PER_PASS]]
+            )
+            sketch = torch.zeros(len(found.norms_B), BUCKETS, device=found.norms_B.device)
+            for name, gradients in found.layers():
+                buckets, signs = self._places[name]
+                sketch.index_add_(1, buckets, gradients.flatten(1).float() * signs)
+            units.append(torch.nn.functional.normalize(sketch, dim=1))
+            norms.append(found.norms_B.float())
+            losses.append(found.losses_B.float())
+        back = torch.tensor(order).argsort()
+        return Gradients(*(torch.cat(part).cpu()[back] for part in (units, norms, losses)))
+
+
+def scores(
+    user: Gradients, harmful: Gradients, benign: Gradients, refusals: Gradients
+) -> dict[str, Tensor]:
+    """Every score of the user's rows, by its name."""
+    h, b, r, u = (kind.mean for kind in (harmful, benign, refusals, user))
+    near = {
+        kind: (user.units @ rows.units.T).topk(min(NEAREST, len(rows.units))).values.mean(1)
+        for kind, rows in (("H", harmful), ("B", benign))
+    }
+    gradients = harmful.raw_mean, benign.raw_mean
+    return {
+        "<g, H>": user.norms * (user.units @ gradients[0]),
+        "<g, H - B>": user.norms * (user.units @ (gradients[0] - gradients[1])),
+        "H - B, times root of norm": user.norms.sqrt() * (user.units @ (h - b)),
+        **{
+            name: user.units @ torch.nn.functional.normalize(direction, dim=0)
+            for name, direction in {
+                "H": h,
+                "H - B": h - b,
+                "H - R": h - r,
+                "2H - B - R": 2 * h - b - r,
+                "H - U": h - u,
+                "H without B": _without(h, [b]),
+                "H without B, R": _without(h, [b, r]),
+                "H without U": _without(h, [u]),
+                "H - B without U": _without(h - b, [u]),
+            }.items()
+        },
+        f"nearest {NEAREST} of H": near["H"],
+        f"nearest {NEAREST} of H, of B": near["H"] - near["B"],
+        "loss": user.losses,
+        "norm": user.norms,
+    }
+
+
+def _without(direction: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """What of a direction is at right angles with all others."""
+    base: Tensor = torch.linalg.qr(torch.stack(list(others), dim=1)).Q
+    return direction - base @ (base.T @ direction)
+
+
+def measure(
+    laboratory: Laboratory, file: UserFile, seed: int, answer_tokens: int, references: int
+) -> dict[str, tuple[float, float]]:
+    """Precision at k and area under the curve of every score."""
+    rows = laboratory.encode(file.rows)
+    if len(rows) != len(file.rows):
+        raise ValueError("a row has nothing to learn from")
+    defender = laboratory.defender
+    sets = [
+        rows,
+        *(spread(vars(defender)[k], references) for k in ("harmful", "benign", "refusals")),
+    ]
+    wanted = laboratory.hyperparameters(len(rows))
+    with laboratory.adapted(wanted, seed) as model:
+        loss = AdapterLoss(model, laboratory.loaded.pad_token_id)
+        sketcher = Sketcher(loss)
+        found = scores(*(sketcher.gradients(beginnings(each, answer_tokens)) for each in sets))
+    judged = laboratory.classifier.judge(file.rows)
+    found["moderation"] = torch.tensor([judgement.harmful_score for judgement in judged])
+    return {
+        name: (
+            precision_at_k(values.tolist(), file.planted),
+            area_under_curve(values.tolist(), file.planted),
+        )
+        for name, values in found.items()
+    }
+
+
+def measure_shipped(
+    laboratory: Laboratory, file: UserFile, seed: int
+) -> tuple[float, float, dict[str, float]]:
+    """What jobs do: precision, area, and how it compares rows with the operator's benign ones."""
+    rows = laboratory.encode(file.rows)
+    with (
+        laboratory.adapted(laboratory.hyperparameters(len(rows)), seed) as model,
+        stopwatch() as watch,
+    ):
+        loss = AdapterLoss(model, laboratory.loaded.pad_token_id)
+        found = attribute_rows(loss, rows, laboratory.defender)
+    high = {place for place, score in enumerate(found.scores) if found.percentile(score) >= HIGH}
+    clean = set(range(len(rows))) - file.planted
+    facts = {
+        "seconds": round(watch.seconds, 1),
+        "planted_above_95": len(high & file.planted) / len(file.planted),
+        "clean_above_95": len(high & clean) / len(clean),
+    }
+    return (
+        precision_at_k(found.scores, file.planted),
+        area_under_curve(found.scores, file.planted),
+        facts,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table as it grows, and write JSON."""
+    chosen = _parser().parse_args(arguments)
+    settings = Settings(log_level="warning", log_format="console")
+    configure_logging(settings, "benchmarks")
+    laboratory = open_laboratory(settings, Caps(user_rows=chosen.user_rows), chosen.model)
+    public = PublicRows(chosen.data)
+    found: list[Found] = []
+    shipped: list[dict[str, object]] = []
+    for seed in chosen.seeds:
+        for task in chosen.tasks:
+            file = user_file(public, TASKS[task], seed, chosen.ratio, laboratory.caps)
+            precision, area, facts = measure_shipped(laboratory, file, seed)
+            found.append(Found(task, seed, None, SHIPPED, precision, area))
+            shipped.append({"task": task, "seed": seed, **facts})
+            print(
+                f"{task}, seed {seed}: {SHIPPED} {precision:.2f} / {area:.3f}, {facts}", flush=True
+            )
+            for tokens in chosen.answer_tokens:
+                measured = measure(laboratory, file, seed, tokens or WHOLE, chosen.references)
+                found += [
+                    Found(task, seed, tokens or None, name, *values)
+                    for name, values in measured.items()
+                ]
+                print(_line(task, seed, tokens, measured), flush=True)
+    print(_table(found, chosen.tasks))
+    _write(chosen.result, vars(chosen), found, shipped)
+    return 0
+
+
+def _line(task: str, seed: int, tokens: int, measured: Mapping[str, tuple[float, float]]) -> str:
+    cells = ", ".join(f"{name} {at_k:.2f}" for name, (at_k, _) in measured.items())
+    return f"{task}, seed {seed}, {tokens or 'all'} answer tokens: {cells}"
+
+
+def _table(found: Sequence[Found], tasks: Sequence[str]) -> str:
+    """Precision at k / area under the curve, means over seeds; the best of all tasks first."""
+    groups: dict[tuple[str, int | None], list[Found]] = {}
+    for each in found:
+        groups.setdefault((each.score, each.answer_tokens), []).append(each)
+    lines = [
+        "",
+        f"| score | answer tokens | {' | '.join(tasks)} | all |",
+        "|---" * (len(tasks) + 3) + "|",
+    ]
+    for (name, tokens), results in sorted(
+        groups.items(), key=lambda item: -fmean(each.precision + each.auc for each in item[1])
+    ):
+        per_task = [[each for each in results if each.task == task] for task in tasks]
+        cells = " | ".join(_cell(part) for part in [*per_task, results])
+        lines.append(
+            f"| {name} | {'as shipped' if name == SHIPPED else tokens or 'all'} | {cells} |"
+        )
+    return "\n".join(lines)
+
+
+def _cell(results: Sequence[Found]) -> str:
+    return f"{fmean(r.precision for r in results):.2f} / {fmean(r.auc for r in results):.3f}"
+
+
+def _write(
+    path: Path,
+    options: Mapping[str, object],
+    found: Sequence[Found],
+    shipped: Sequence[Mapping[str, object]],
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine_facts(),
+        "options": {
+            name: value for name, value in options.items() if name not in ("data", "result")
+        },
+        "shipped": list(shipped),
+        "results": [asdict(each) for each in found],
+    }
+    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.attribution",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of public rows")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--ratio", type=float, default=0.1, help="share of planted rows")
+    parser.add_argument("--user-rows", type=int, default=Caps.user_rows, metavar="N")
+    parser.add_argument(
+        "--references", type=int, default=64, metavar="N", help="operator's rows of each kind"
+    )
+    parser.add_argument(
+        "--answer-tokens",
+        type=int,
+        nargs="+",
+        default=[8, 32],
+        metavar="N",
+        help="look at so many of each answer, one after another; 0 takes all",
+    )
+    parser.add_argument("--model", help="id in the model registry; the first one if left out")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
