@@ -94,6 +94,7 @@ class RequestErrorCode(StrEnum):
     ADAPTER_NOT_READY = "adapter_not_ready"
     NO_ADAPTER = "no_adapter"
     NO_REPORT = "no_report"
+    NO_ATTRIBUTION = "no_attribution"
     MODEL_POLICY_VIOLATION = "model_policy_violation"
     # Moderations and chats.
     UNSUPPORTED_CONTENT = "unsupported_content"

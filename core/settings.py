@@ -277,6 +277,12 @@ class Settings(BaseSettings):
     task_accuracy_drop_limit: Rate = Field(
         default=0.05, description="Allowed loss of task accuracy against the tuned model."
     )
+    attribution_rows: int = Field(
+        default=200,
+        ge=0,
+        description="Rank at least so many training rows by how far they pull towards harm, more "
+        "where that costs a twentieth of the training; 0 ranks none.",
+    )
     evaluation_prompt_count: int = Field(
         default=100,
         gt=0,

@@ -27,6 +27,7 @@ class TrainerOptions(BaseModel):
     benign_rows: str
     safety_evaluation_prompts: str
     over_refusal_prompts: str
+    attribution_rows: int
     evaluation_prompt_count: int
     evaluation_answer_tokens: int
     training_state_interval: timedelta

@@ -15,7 +15,8 @@ from api.dependencies import (
 )
 from api.errors import declares
 from api.files import download
-from api.fine_tuning import estimates, service
+from api.fine_tuning import attribution, estimates, service
+from api.fine_tuning.attribution import AttributionObject
 from api.fine_tuning.estimate_schemas import EstimateObject
 from api.fine_tuning.live_events import Following
 from api.fine_tuning.repetition import Repetition, repetition
@@ -243,3 +244,17 @@ def retrieve_safety_report(
     """Send the report: how base, tuned and guarded model were judged, and by which policy."""
     found = service.find_safety_report(session, caller.project_id, fine_tuning_job_id)
     return download.send(storage, found)
+
+
+@router.get(
+    "/{fine_tuning_job_id}/attribution",
+    dependencies=[READS],
+    operation_id="retrieveFineTuningAttribution",
+    summary="Rank a job's rows by harm",
+    responses=declares(NotFoundError),
+)
+def retrieve_attribution(
+    session: SessionDep, storage: StorageDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+) -> AttributionObject:
+    """Name the training rows that pulled most towards harm: lines and scores, and no text."""
+    return attribution.find_attribution(session, storage, caller.project_id, fine_tuning_job_id)

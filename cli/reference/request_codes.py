@@ -200,6 +200,11 @@ REQUEST_CODES: dict[Code, Explanation] = {
         "The job has no safety report: it was not judged yet, never will be, or it was deleted.",
         "Ask again once the job is finished; only a job that was judged has one.",
     ),
+    Code.NO_ATTRIBUTION: Explanation(
+        _NOT_FOUND,
+        "The job's rows were not ranked: an earlier release of the server trained it.",
+        "Create the job again, if you need the ranking.",
+    ),
     Code.MODEL_POLICY_VIOLATION: Explanation(
         _BAD,
         "The gate blocked the adapter that was to be downloaded.",

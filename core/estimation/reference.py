@@ -9,6 +9,7 @@ after that, only how stages and sizes compare.
 from collections.abc import Mapping
 from typing import Final
 
+from core.attributed_rows import PASS_SHARE
 from core.estimation.ranges import Range
 from core.estimation.workload import FileSize, Workload
 from core.screening import ScreeningPolicy
@@ -71,6 +72,9 @@ def reference_seconds(
             return Range.exactly(fixed + judged)
         case Stage.PREPARE_BASE_MODEL | Stage.VERIFY_ARCHIVE:
             passes = Range.exactly(LOAD_SECONDS)
+        case Stage.ATTRIBUTE_ROWS:
+            rows = work.attributed_rows
+            passes = rows * work.row_tokens(tokens) * (TOKEN_SECONDS * PASS_SHARE)
         case Stage.FINE_TUNE:
             passes = (tokens + work.guard_tokens) * TOKEN_SECONDS
         case Stage.PERTURB:

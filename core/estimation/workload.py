@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final, Self
 
+from core.attributed_rows import REFERENCE_ROWS, attributed_row_count
 from core.estimation.ranges import Range
 from core.held_out import held_out_count
 from core.job_spec import JobSpec
@@ -47,6 +48,7 @@ class JobSize:
         evaluation_prompts: Prompts of each evaluation set.
         answer_tokens: Longest answer to one of them.
         row_words: Words of the longest training row, where they were counted.
+        attribution_rows: The operator's setting.
     """
 
     training: FileSize
@@ -54,6 +56,7 @@ class JobSize:
     evaluation_prompts: int
     answer_tokens: int
     row_words: int | None = None
+    attribution_rows: int = 0
 
     @classmethod
     def of(cls, training: File, validation: File | None, settings: Settings) -> Self:
@@ -65,6 +68,7 @@ class JobSize:
             evaluation_prompts=settings.evaluation_prompt_count,
             answer_tokens=settings.evaluation_answer_tokens,
             row_words=longest.get("words"),
+            attribution_rows=settings.attribution_rows,
         )
 
     @classmethod
@@ -161,6 +165,19 @@ class Workload:
         return (self.guarded_steps * guard.rows + Range.exactly(guard.set_up_rows)) * (
             HARMFUL_ROW_TOKENS
         )
+
+    @property
+    def attributed_rows(self) -> Range:
+        """Rows whose gradients are looked at before training, the operator's among them."""
+        learned, read, wanted = self.learned_rows, self.rows_read, self.size.attribution_rows
+        if wanted == 0:
+            return Range.exactly(0)
+        counts = Range(
+            attributed_row_count(int(learned.low), read.low, wanted),
+            attributed_row_count(int(learned.expected), read.expected, wanted),
+            attributed_row_count(int(learned.high), read.high, wanted),
+        )
+        return counts + Range.exactly(REFERENCE_ROWS)
 
     @property
     def task_questions(self) -> int:

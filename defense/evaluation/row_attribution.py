@@ -66,6 +66,8 @@ def attribute_rows(
     rows: Sequence[EncodedRow],
     defender: DefenderRows,
     on_batch: OnBatch | None = None,
+    *,
+    most: int = ROWS_PER_PASS,
 ) -> RowAttribution:
     """Score rows by how far learning them pulls the model towards harm.
 
@@ -74,6 +76,7 @@ def attribute_rows(
         rows: Each with a supervised token.
         defender: The operator's rows; two benign ones at least.
         on_batch: Called after each pass; may raise to stop.
+        most: No pass takes more rows than this.
 
     Raises:
         NoSupervisedTokensError: A kind of the operator's rows has nothing to learn from.
@@ -81,8 +84,8 @@ def attribute_rows(
     harmful = spread(supervised_rows(defender.harmful, "harmful"), REFERENCE_ROWS)
     benign = spread(supervised_rows(defender.benign, "benign"), 2 * REFERENCE_ROWS)
     known, unknown = benign[::2], beginnings(supervised_rows(benign[1::2], "benign"))
-    direction = harmful_direction(loss, beginnings(harmful), beginnings(known), on_batch)
-    scores = row_alignments(loss, [*beginnings(rows), *unknown], direction, on_batch)
+    direction = harmful_direction(loss, beginnings(harmful), beginnings(known), on_batch, most)
+    scores = row_alignments(loss, [*beginnings(rows), *unknown], direction, on_batch, most)
     return RowAttribution(scores[: len(rows)], sorted(scores[len(rows) :]))
 
 
@@ -91,6 +94,7 @@ def harmful_direction(
     harmful: Sequence[EncodedRow],
     benign: Sequence[EncodedRow],
     on_batch: OnBatch | None = None,
+    most: int = ROWS_PER_PASS,
 ) -> dict[str, torch.Tensor]:
     """Take `d / ||d||` at the model's present weights.
 
@@ -99,23 +103,27 @@ def harmful_direction(
         harmful: Harmful prompts with harmful answers.
         benign: Harmless ones with helpful answers.
         on_batch: Called after each pass; may raise to stop.
+        most: No pass takes more rows than this.
 
     Raises:
         NoSupervisedTokensError: One of the two has nothing to learn from.
     """
     means = [
-        mean_unit_gradient(loss, supervised_rows(rows, kind), on_batch)
+        mean_unit_gradient(loss, supervised_rows(rows, kind), on_batch, most)
         for kind, rows in (("harmful", harmful), ("benign", benign))
     ]
     return resized(added(means[0], means[1], -1.0), 1.0)
 
 
 def mean_unit_gradient(
-    loss: AdapterLoss, rows: Sequence[EncodedRow], on_batch: OnBatch | None = None
+    loss: AdapterLoss,
+    rows: Sequence[EncodedRow],
+    on_batch: OnBatch | None = None,
+    most: int = ROWS_PER_PASS,
 ) -> dict[str, torch.Tensor]:
     """Take `m(rows)`; each row needs a supervised token."""
     total = {name: torch.zeros_like(weight) for name, weight in loss.weights().items()}
-    for indices in _passes(rows):
+    for indices in _passes(rows, most):
         found = RowPass(loss, [rows[index] for index in indices])
         weights_B = torch.where(found.norms_B > 0, 1 / (len(rows) * found.norms_B), 0.0)
         total = added(total, found.weighted_sum(weights_B))
@@ -129,6 +137,7 @@ def row_alignments(
     rows: Sequence[EncodedRow],
     direction: Tensors,
     on_batch: OnBatch | None = None,
+    most: int = ROWS_PER_PASS,
 ) -> list[float]:
     """Score rows: the cosine between each one's gradient and a direction of length 1.
 
@@ -137,12 +146,13 @@ def row_alignments(
         rows: Each with a supervised token.
         direction: As `harmful_direction` gives it.
         on_batch: Called after each pass; may raise to stop.
+        most: No pass takes more rows than this.
 
     Returns:
         One score for each row, in the order of the rows; 0 where there is no finite gradient.
     """
     scores = [0.0] * len(rows)
-    for indices in _passes(rows):
+    for indices in _passes(rows, most):
         found = RowPass(loss, [rows[index] for index in indices])
         cosines_B = torch.nan_to_num(found.inner(direction) / found.norms_B, 0.0, 0.0, 0.0)
         for index, score in zip(indices, cosines_B.tolist(), strict=True):
@@ -169,10 +179,11 @@ def _beginning(row: EncodedRow, answer_tokens: int) -> EncodedRow:
     return replace(row, input_ids=row.input_ids[:end], labels=tuple(labels[:end]))
 
 
-def _passes(rows: Sequence[EncodedRow]) -> list[list[int]]:
+def _passes(rows: Sequence[EncodedRow], most: int) -> list[list[int]]:
     """Numbers of rows of similar length together, which saves padding."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
-    return [order[start : start + ROWS_PER_PASS] for start in range(0, len(order), ROWS_PER_PASS)]
+    size = min(ROWS_PER_PASS, most)
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def spread(rows: Sequence[_Any], count: int) -> list[_Any]:

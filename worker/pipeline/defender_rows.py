@@ -11,7 +11,7 @@ from worker.trainer_tools import TrainerContext
 
 def prepare_method(context: TrainerContext) -> DefenseMethod:
     """Prepare the job's defense with the operator's rows, those held out left aside."""
-    return DefenseMethod(context.spec.job_defense(), _defender_rows(context), context.spec.seed)
+    return DefenseMethod(context.spec.job_defense(), defender_rows(context), context.spec.seed)
 
 
 def held_out_prompts(context: TrainerContext) -> list[PromptRow]:
@@ -20,7 +20,8 @@ def held_out_prompts(context: TrainerContext) -> list[PromptRow]:
     return judged
 
 
-def _defender_rows(context: TrainerContext) -> DefenderRows:
+def defender_rows(context: TrainerContext) -> DefenderRows:
+    """Read and tokenise the operator's rows, those held out left aside."""
     options = context.tools.options
     alignment, judged = hold_out(read_rows(options.alignment_rows, with_response=True))
     harmful = to_learn_from(read_rows(options.harmful_rows, with_response=True), judged)

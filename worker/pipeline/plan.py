@@ -89,6 +89,15 @@ PLAN: Final = (
         Subject.JOB,
     ),
     PlannedStage(
+        Stage.ATTRIBUTE_ROWS,
+        (ArtifactName.TRAINING_ROWS, ArtifactName.SCREENING, ArtifactName.BASE_MODEL),
+        (ArtifactName.ATTRIBUTION,),
+        Place.TRAINER,
+        "Ranking the rows by how far they pull the model towards harm.",
+        Subject.JOB,
+        reads_parent=True,
+    ),
+    PlannedStage(
         Stage.FINE_TUNE,
         (
             ArtifactName.TRAINING_ROWS,
@@ -155,6 +164,7 @@ PLAN: Final = (
         (
             ArtifactName.BASE_MODEL,
             ArtifactName.SCREENING,
+            ArtifactName.ATTRIBUTION,
             ArtifactName.TRAINING,
             ArtifactName.STRENGTH,
             ArtifactName.PACKAGE,

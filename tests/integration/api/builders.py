@@ -179,8 +179,10 @@ def finish(
     archive: bytes = ARCHIVE,
     *,
     steps: int = 100,
+    report: Mapping[str, object] | None = None,
 ) -> None:
     """Do what `gate` and `release` do, on the staged archive."""
+    written = json.dumps({"verdict": verdict.value, **(report or {})}).encode()
     staged = stage_archive(gateway, held, archive)
     with gateway.database.session() as session:
         GateDecisionRepository(session).record(
@@ -194,7 +196,7 @@ def finish(
         names = [(FileKind.METRICS, "metrics.csv", b"step,train_loss\n")]
         if verdict is Verdict.RELEASED:
             names.append((FileKind.ADAPTER_ARCHIVE, "adapter.tar", archive))
-        names.append((FileKind.REPORT, "report.json", b'{"verdict": "%b"}' % verdict.encode()))
+        names.append((FileKind.REPORT, "report.json", written))
         file_ids = [
             FileRepository(session)
             .add_result(

@@ -59,6 +59,7 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("GET", "/v1/fine_tuning/jobs"),
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id"),
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/adapter"),
+        ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/attribution"),
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/checkpoints"),
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/events"),
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/safety_report"),

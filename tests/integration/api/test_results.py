@@ -121,6 +121,46 @@ def test_an_unfinished_job_has_no_adapter_yet(gateway: Gateway, acme: TestClient
     assert error_of(report)["message"] == "The job is still running and has no safety report."
 
 
+ATTRIBUTION = {
+    "training_rows": 10,
+    "attributed_rows": 2,
+    "rows": [
+        {"rank": 1, "line": 7, "score": 0.25, "percentile": 1.0},
+        {"rank": 2, "line": 3, "score": -0.5, "percentile": 0.0},
+    ],
+}
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_ranking_of_the_rows_is_there_either_way(
+    gateway: Gateway, acme: TestClient, verdict: Verdict
+) -> None:
+    job_id = str(create_job(acme)["id"])
+    finish(gateway, claim(gateway), verdict, report={"attribution": ATTRIBUTION})
+
+    response = acme.get(f"{JOBS}/{job_id}/attribution")
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "object": "fine_tuning.job.attribution",
+        "fine_tuning_job_id": job_id,
+        "training_rows": 10,
+        "attributed_rows": 2,
+        "data": ATTRIBUTION["rows"],
+    }
+
+
+def test_without_a_report_or_in_an_old_one_there_is_no_ranking(
+    gateway: Gateway, acme: TestClient
+) -> None:
+    old, running = released_job(gateway, acme), running_job(gateway, acme)
+
+    answers = [acme.get(f"{JOBS}/{job_id}/attribution") for job_id in (old, running)]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert [error_of(answer)["code"] for answer in answers] == ["no_attribution", "no_report"]
+
+
 def test_a_cancelled_job_has_no_adapter(gateway: Gateway, acme: TestClient) -> None:
     job_id = waiting_job(gateway, acme)
     acme.post(f"{JOBS}/{job_id}/cancel")

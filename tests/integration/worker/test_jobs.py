@@ -75,6 +75,8 @@ def test_the_report_and_the_metrics_tell_what_happened(worked_service: Service) 
     layers = report["layer_affinity"]["layers"]
     assert [share["layer"] for share in layers] == [0, 1]
     assert sum(share["weight_change_share"] for share in layers) == pytest.approx(1)
+    learned = report["training"]["rows"]
+    assert report["attribution"]["attributed_rows"] == len(report["attribution"]["rows"]) == learned
     assert report["evaluation"]["adapter_sha256"] == report["adapter"]["sha256"]
     assert set(report["evaluation"]["models"]) == {"base", "tuned", "guarded"}
     assert report["evaluation"]["models"]["guarded"]["safety"]["n"] == 4

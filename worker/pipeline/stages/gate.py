@@ -22,6 +22,7 @@ NAME: Final = Stage.GATE
 READS: Final = (
     ArtifactName.BASE_MODEL,
     ArtifactName.SCREENING,
+    ArtifactName.ATTRIBUTION,
     ArtifactName.TRAINING,
     ArtifactName.STRENGTH,
     ArtifactName.PACKAGE,
@@ -91,6 +92,7 @@ def _report(
             "dropped_rows": len(screening.get("dropped_lines", [])),
             "policy": screening["policy"],
         },
+        "attribution": workspace.read_json(ArtifactName.ATTRIBUTION),
         "training": training,
         "checkpoints": [
             workspace.at_snapshot(step).read_json(ArtifactName.CHECKPOINT)

@@ -60,6 +60,16 @@ def test_rows_are_judged_unless_screening_is_off() -> None:
     assert seconds(Stage.SCREEN_DATASET, unscreened) < seconds(Stage.SCREEN_DATASET, few)
 
 
+def test_ranked_rows_and_the_operators_cost_two_thirds_of_training_on_them() -> None:
+    unranked = Workload(spec(), size(rows=10))
+    ranked = Workload(spec(), size(rows=10, attribution_rows=5))
+
+    assert seconds(Stage.ATTRIBUTE_ROWS, unranked) == pytest.approx(1)
+    # 1000 tokens are of two passes over ten rows.
+    extra = (5 + 96) * 50 * TOKEN_SECONDS * 2 / 3
+    assert seconds(Stage.ATTRIBUTE_ROWS, ranked) == pytest.approx(1 + extra)
+
+
 def test_a_model_twice_as_large_takes_twice_as_long_for_its_passes() -> None:
     one = seconds(Stage.FINE_TUNE, workload(), REFERENCE_PARAMETERS)
     two = seconds(Stage.FINE_TUNE, workload(), 2 * REFERENCE_PARAMETERS)

@@ -22,6 +22,12 @@ HIGH = {"value": 0.85, "low": 0.71, "high": 0.93, "count": 34, "n": 40}
 LAYERS = {"strength": 0.5, "layers": [{"layer": 0, "perturbation_share": 1.0}]}
 FULL = {"value": 1.0, "low": 0.96, "high": 1.0, "count": 100, "n": 100}
 
+ATTRIBUTION = {
+    "training_rows": 10,
+    "attributed_rows": 1,
+    "rows": [{"rank": 1, "line": 7, "score": 0.5, "percentile": 1.0}],
+}
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -53,6 +59,7 @@ def judged(context: SupervisorContext, task_accuracy: dict[str, float]) -> Judge
     contents: dict[ArtifactName, dict[str, Any]] = {
         ArtifactName.BASE_MODEL: base,
         ArtifactName.SCREENING: {"training": flagged, "policy": "warn"},
+        ArtifactName.ATTRIBUTION: ATTRIBUTION,
         ArtifactName.TRAINING: {},
         ArtifactName.STRENGTH: {"strength": 0.5},
         ArtifactName.LAYER_AFFINITY: {"layer_affinity": LAYERS},
@@ -88,6 +95,10 @@ def test_a_useless_adapter_is_released_with_warnings(context: SupervisorContext)
 
 def test_the_report_tells_in_which_layers_the_perturbation_lies(context: SupervisorContext) -> None:
     assert judged(context, SURE).report["layer_affinity"] == LAYERS
+
+
+def test_the_report_holds_the_ranking_of_the_rows(context: SupervisorContext) -> None:
+    assert judged(context, FULL).report["attribution"] == ATTRIBUTION
 
 
 def test_the_model_card_shows_what_harmless_prompts_met_and_how_much_was_judged(
