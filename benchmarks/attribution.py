@@ -22,18 +22,17 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from benchmarks.defenses.attribution import encode_all, rank_rows
 from benchmarks.defenses.caps import Caps
 from benchmarks.defenses.laboratory import Laboratory, open_laboratory
 from benchmarks.defenses.public_rows import TASKS, PublicRows
 from benchmarks.defenses.questions import UserFile, user_file
 from benchmarks.machine import machine_facts
-from benchmarks.measurement import stopwatch
 from benchmarks.ranking import area_under_curve, precision_at_k
 from core.log import configure_logging
 from core.settings import Settings
 from defense.evaluation.row_attribution import (
     ROWS_PER_PASS,
-    attribute_rows,
     beginnings,
     spread,
 )
@@ -46,7 +45,6 @@ BUCKETS = 2**15
 NEAREST = 5
 WHOLE = 10**9
 SHIPPED = "shipped"
-HIGH = 0.95
 
 
 @dataclass(frozen=True)
@@ -172,12 +170,14 @@ def _without(direction: Tensor, others: Sequence[Tensor]) -> Tensor:
 
 
 def measure(
-    laboratory: Laboratory, file: UserFile, seed: int, answer_tokens: int, references: int
+    laboratory: Laboratory,
+    file: UserFile,
+    rows: Sequence[EncodedRow],
+    seed: int,
+    answer_tokens: int,
+    references: int,
 ) -> dict[str, tuple[float, float]]:
     """Precision at k and area under the curve of every score."""
-    rows = laboratory.encode(file.rows)
-    if len(rows) != len(file.rows):
-        raise ValueError("a row has nothing to learn from")
     defender = laboratory.defender
     sets = [
         rows,
@@ -199,31 +199,6 @@ def measure(
     }
 
 
-def measure_shipped(
-    laboratory: Laboratory, file: UserFile, seed: int
-) -> tuple[float, float, dict[str, float]]:
-    """What jobs do: precision, area, and how it compares rows with the operator's benign ones."""
-    rows = laboratory.encode(file.rows)
-    with (
-        laboratory.adapted(laboratory.hyperparameters(len(rows)), seed) as model,
-        stopwatch() as watch,
-    ):
-        loss = AdapterLoss(model, laboratory.loaded.pad_token_id)
-        found = attribute_rows(loss, rows, laboratory.defender)
-    high = {place for place, score in enumerate(found.scores) if found.percentile(score) >= HIGH}
-    clean = set(range(len(rows))) - file.planted
-    facts = {
-        "seconds": round(watch.seconds, 1),
-        "planted_above_95": len(high & file.planted) / len(file.planted),
-        "clean_above_95": len(high & clean) / len(clean),
-    }
-    return (
-        precision_at_k(found.scores, file.planted),
-        area_under_curve(found.scores, file.planted),
-        facts,
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table as it grows, and write JSON."""
     chosen = _parser().parse_args(arguments)
@@ -236,14 +211,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in chosen.seeds:
         for task in chosen.tasks:
             file = user_file(public, TASKS[task], seed, chosen.ratio, laboratory.caps)
-            precision, area, facts = measure_shipped(laboratory, file, seed)
-            found.append(Found(task, seed, None, SHIPPED, precision, area))
-            shipped.append({"task": task, "seed": seed, **facts})
-            print(
-                f"{task}, seed {seed}: {SHIPPED} {precision:.2f} / {area:.3f}, {facts}", flush=True
-            )
+            rows = encode_all(laboratory, file)
+            jobs = rank_rows(laboratory, file, rows, seed)
+            values = jobs["precision_at_k"], jobs["area_under_curve"]
+            found.append(Found(task, seed, None, SHIPPED, *values))
+            shipped.append({"task": task, "seed": seed, **jobs})
+            print(f"{task}, seed {seed}, {SHIPPED}: {jobs}", flush=True)
             for tokens in chosen.answer_tokens:
-                measured = measure(laboratory, file, seed, tokens or WHOLE, chosen.references)
+                measured = measure(laboratory, file, rows, seed, tokens or WHOLE, chosen.references)
                 found += [
                     Found(task, seed, tokens or None, name, *values)
                     for name, values in measured.items()

@@ -69,6 +69,25 @@ def result(  # noqa: PLR0913 - a builder, called by name
     }
 
 
+def attribution(precision: float = 1.0, ratio: float = 0.1, seed: int = 0) -> dict[str, Any]:
+    """One ranking of a user's rows."""
+    return {
+        "format": 1,
+        "key": "k",
+        "task": "sst2",
+        "seed": seed,
+        "ratio": ratio,
+        "rows": 20,
+        "planted": 2,
+        "precision_at_k": precision,
+        "area_under_curve": 0.987,
+        "moderation_precision_at_k": 0.5,
+        "planted_above_benign": 1.0,
+        "clean_above_benign": 0.25,
+        "seconds": 3.0,
+    }
+
+
 def _rates(outcomes: str) -> Mapping[str, Any]:
     shares = {
         name: asdict(wilson_rate(outcomes.count(letter), len(outcomes)))

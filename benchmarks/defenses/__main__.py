@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from benchmarks.defenses.attribution import measure_attributions
 from benchmarks.defenses.caps import Caps
 from benchmarks.defenses.harness import Harness
 from benchmarks.defenses.laboratory import open_laboratory
@@ -61,8 +62,11 @@ def _measure(chosen: argparse.Namespace, store: ResultStore) -> list[str]:
         full=chosen.full,
         sweeps=chosen.sweeps,
     )
-    harness = Harness(open_laboratory(settings, caps, chosen.model), public, store)
-    harness.run(make_plan(wanted))
+    laboratory, plan = open_laboratory(settings, caps, chosen.model), make_plan(wanted)
+    headline = dict.fromkeys(cell for cell, _ in plan if cell.ratio == HEADLINE_RATIO)
+    measure_attributions(laboratory, public, store, headline)
+    harness = Harness(laboratory, public, store)
+    harness.run(plan)
     return harness.failures
 
 

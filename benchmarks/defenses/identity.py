@@ -20,6 +20,13 @@ _BENCHMARK = Path(__file__).parent
 _METHOD_FOLDERS = ("alignment", "fine_tuning", "post_fine_tuning")
 # They only name methods; what a method is asked is hashed by itself.
 _LISTS = ("catalog.py", "registry.py")
+# Rankings of rows have a key of their own; no method's result depends on them.
+_RANKING = (
+    _CODE / "ops" / "per_row_gradients.py",
+    _CODE / "evaluation" / "row_attribution.py",
+    _BENCHMARK / "attribution.py",
+    _BENCHMARK.parent / "ranking.py",
+)
 # Of the benchmark, what measures; the report is made of what was measured.
 _MEASURING = (
     "harness.py",
@@ -50,12 +57,19 @@ def code_key(configs: Iterable[DefenseConfig | None]) -> str:
     return key_of([_shared_code(), [_meaning(path) for path in own]])
 
 
+def attribution_code_key() -> str:
+    """Hash the code that rankings of rows run through."""
+    return key_of([_shared_code(), [_meaning(path) for path in _RANKING]])
+
+
 @cache
 def _shared_code() -> str:
     files = [
         path
         for path in _python_files(_CODE)
-        if path.relative_to(_CODE).parts[0] not in _METHOD_FOLDERS and path.name not in _LISTS
+        if path.relative_to(_CODE).parts[0] not in _METHOD_FOLDERS
+        and path.name not in _LISTS
+        and path not in _RANKING
     ]
     return key_of([_meaning(path) for path in [*files, *(_BENCHMARK / n for n in _MEASURING)]])
 

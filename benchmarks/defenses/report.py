@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.defenses.attribution_tables import attribution_tables
 from benchmarks.defenses.claims import Claim, claims
 from benchmarks.defenses.plots import write_plots
 from benchmarks.defenses.store import ResultStore
@@ -34,13 +35,13 @@ def write_report(store: ResultStore) -> str:
     results = store.all_results()
     if not results:
         raise NothingMeasuredError(f"There are no results under {store.folder}.")
-    summary = Summary(results)
+    summary = Summary(results, store.all_attributions())
     promises = claims(summary)
-    tables = list(all_tables(summary, promises))
+    tables = [*all_tables(summary, promises), *attribution_tables(summary)]
     plots = write_plots(summary, store.folder / "plots")
     path = store.folder / "report.md"
     path.write_text(_markdown(results, tables, plots), encoding="utf-8")
-    _write_json(store.folder / "report.json", results, promises, tables)
+    _write_json(store.folder / "report.json", summary, promises, tables)
     return "\n".join([*map(_line, promises), str(path)])
 
 
@@ -73,14 +74,15 @@ def _made_from(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _write_json(
     path: Path,
-    results: Sequence[Mapping[str, Any]],
+    summary: Summary,
     promises: Sequence[Claim],
     tables: Sequence[Table],
 ) -> None:
     report = {
-        "made_from": _made_from(results),
+        "made_from": _made_from(summary.results),
         "promises": [asdict(claim) for claim in promises],
         "tables": [asdict(table) for table in tables],
-        "results": list(results),
+        "results": summary.results,
+        "attributions": summary.attributions,
     }
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from defense.training.adapter_files import read_tensors, write_tensors
 FORMAT = 1
 _CELLS = "cells"
 _TRAININGS = "trainings"
+_ATTRIBUTIONS = "attributions"
 _TRAINED = "trained.safetensors"
 _PROBE = "last_probe.safetensors"
 _FACTS = "training.json"
@@ -86,7 +87,27 @@ class ResultStore:
 
     def all_results(self) -> list[dict[str, Any]]:
         """Every result of this format, in the order of their paths."""
-        found = (_read_json(path) for path in sorted((self.folder / _CELLS).rglob("*.json")))
+        return self._all(_CELLS)
+
+    def read_attribution(self, cell: Cell, key: str) -> dict[str, Any] | None:
+        """A finished ranking of a cell's rows of this key; None if there is none."""
+        found = _read_json(self._attribution_path(cell))
+        return found if found is not None and found.get("key") == key else None
+
+    def write_attribution(self, cell: Cell, key: str, result: Mapping[str, Any]) -> None:
+        """Keep a ranking; one of another key is replaced."""
+        place = {"task": cell.task, "seed": cell.seed, "ratio": cell.ratio}
+        _write_json(self._attribution_path(cell), {"format": FORMAT, "key": key, **place, **result})
+
+    def all_attributions(self) -> list[dict[str, Any]]:
+        """Every ranking of this format, in the order of their paths."""
+        return self._all(_ATTRIBUTIONS)
+
+    def _attribution_path(self, cell: Cell) -> Path:
+        return self.folder / _ATTRIBUTIONS / f"{cell.folder}.json"
+
+    def _all(self, folder: str) -> list[dict[str, Any]]:
+        found = (_read_json(path) for path in sorted((self.folder / folder).rglob("*.json")))
         return [result for result in found if result is not None and result["format"] == FORMAT]
 
     def read_training(self, key: str) -> StoredTraining | None:

@@ -35,10 +35,12 @@ class Summary:
 
     Args:
         results: As the store gives them.
+        attributions: Rankings of users' rows, likewise.
     """
 
-    def __init__(self, results: Iterable[Result]) -> None:
+    def __init__(self, results: Iterable[Result], attributions: Iterable[Result] = ()) -> None:
         self.results = list(results)
+        self.attributions = list(attributions)
 
     def where(
         self, method: str, ratio: float | None = None, task: str | None = None

@@ -11,7 +11,7 @@ from benchmarks.defenses.methods import SWEEPS, sweep_name
 from benchmarks.defenses.published import PUBLISHED_TABLES
 from benchmarks.defenses.report import NothingMeasuredError, write_report
 from benchmarks.defenses.store import Cell, ResultStore
-from tests.defense_results import result
+from tests.defense_results import attribution, result
 
 SWEEP = SWEEPS[0]
 
@@ -145,3 +145,15 @@ def test_measuring_without_public_rows_says_what_to_name(
     said = capsys.readouterr().err
     assert "--data names the folder" in said
     assert "elsewhere" in said
+
+
+def test_rankings_of_rows_are_in_the_report_as_text_and_as_data(store: ResultStore) -> None:
+    store.write_attribution(Cell("sst2", 0, 0.1), "k", attribution(0.75))
+
+    write_report(store)
+
+    report = (store.folder / "report.md").read_text(encoding="utf-8")
+    assert _row(report, "Planted rows found", "sst2")[3] == "0.75"
+    written = json.loads((store.folder / "report.json").read_text(encoding="utf-8"))
+    assert [each["precision_at_k"] for each in written["attributions"]] == [0.75]
+    assert any(claim["figure"].startswith("0.75, mean of 1 files") for claim in written["promises"])

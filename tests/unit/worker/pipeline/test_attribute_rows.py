@@ -79,8 +79,8 @@ def make_context(
         tiny_spec(),
         workspace,
         Mock(),
-        tools,
-        tiny_entry(folder / "model"),  # type: ignore[arg-type]
+        tools,  # type: ignore[arg-type]
+        tiny_entry(folder / "model"),
     )
     prepare_base_model.run(context)
     name = ArtifactName.BASE_MODEL
