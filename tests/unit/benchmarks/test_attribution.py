@@ -66,7 +66,7 @@ def test_the_command_compares_scores_on_every_task(
     monkeypatch.setattr(attribution, "open_laboratory", lambda *_: laboratory)
     data, path = write_public_rows(tmp_path / "public"), tmp_path / "found.json"
 
-    chosen = "--tasks sst2 gsm8k --answer-tokens 8 0".split()
+    chosen = ["--tasks", "sst2", "gsm8k", "--answer-tokens", "8", "0"]
     done = main([f"--data={data}", f"--result={path}", *chosen])
 
     assert done == 0
