@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from benchmarks import attribution
-from benchmarks.attribution import SHIPPED, Gradients, Sketcher, main, scores
+from benchmarks.attribution import SHIPPED, main
+from benchmarks.gradient_scores import Gradients, Sketcher, scores
 from defense.ops.per_row_gradients import RowPass
 from defense.training.lora import attach_adapter, trainable_parameters
 from defense.training.loss import AdapterLoss
