@@ -4,13 +4,15 @@ With `g_i` the gradient of the mean token loss of row `i` over all adapter weigh
 training on the rows,
 
     m(S)     = mean over rows j of S of g_j / ||g_j||
-    d        = m(harmful) - m(benign)
+    d        = m(harmful) - m(user)
     score_i  = <g_i, d> / (||g_i|| ||d||)
 
-a cosine between -1 and 1. Training descends `-g_i`; above zero, a step on the row lowers the loss
-of the operator's harmful answers more than that of the operator's harmless ones. The difference
-takes out what all answers share, such as their format; unit gradients keep rows with a large loss
-from speaking for all others; and the cosine keeps a row from ranking high by its loss alone.
+a cosine between -1 and 1, with the operator's harmful rows and some of the user's own. Training
+descends `-g_i`; above zero, a step on the row lowers the loss of the operator's harmful answers
+more than that of the user's other rows. The difference takes out what all of the user's rows teach,
+such as the task and its format; unit gradients keep rows with a large loss from speaking for all
+others; and the cosine keeps a row from ranking high by its loss alone. It finds the few among the
+many: of a file that is harmful throughout it says little.
 
 The weights before training are the ones that tell most: a model that refuses has to change to
 learn a harmful answer. Once it has learned such answers, their gradients are gone.
@@ -33,11 +35,11 @@ from defense.training.batching import supervised_rows
 from defense.training.loss import AdapterLoss
 
 ROWS_PER_PASS = 8
-ANSWER_TOKENS = 32
+ANSWER_TOKENS = 8
 """Of each answer so many tokens are looked at: whether it is harmful shows at its beginning."""
 
 REFERENCE_ROWS = 32
-"""So many rows of the operator's make each side of the direction, and as many the comparison."""
+"""So many rows make each side of the direction, and as many of the operator's the comparison."""
 
 OnBatch = Callable[[], None]
 _Any = TypeVar("_Any")
@@ -49,8 +51,7 @@ class RowAttribution:
 
     Attributes:
         scores: One for each row, in their order.
-        benign_scores: Of harmless rows of the operator's that the direction knows nothing of, in
-            rising order.
+        benign_scores: Of harmless rows of the operator's, in rising order.
     """
 
     scores: Sequence[float]
@@ -74,7 +75,7 @@ def attribute_rows(
     Args:
         loss: Of the model before training, in evaluation mode; it is left as it is.
         rows: Each with a supervised token.
-        defender: The operator's rows; two benign ones at least.
+        defender: The operator's harmful and benign rows.
         on_batch: Called after each pass; may raise to stop.
         most: No pass takes more rows than this.
 
@@ -82,17 +83,17 @@ def attribute_rows(
         NoSupervisedTokensError: A kind of the operator's rows has nothing to learn from.
     """
     harmful = spread(supervised_rows(defender.harmful, "harmful"), REFERENCE_ROWS)
-    benign = spread(supervised_rows(defender.benign, "benign"), 2 * REFERENCE_ROWS)
-    known, unknown = benign[::2], beginnings(supervised_rows(benign[1::2], "benign"))
-    direction = harmful_direction(loss, beginnings(harmful), beginnings(known), on_batch, most)
-    scores = row_alignments(loss, [*beginnings(rows), *unknown], direction, on_batch, most)
+    benign = beginnings(spread(supervised_rows(defender.benign, "benign"), REFERENCE_ROWS))
+    user = beginnings(spread(rows, REFERENCE_ROWS))
+    direction = harmful_direction(loss, beginnings(harmful), user, on_batch, most)
+    scores = row_alignments(loss, [*beginnings(rows), *benign], direction, on_batch, most)
     return RowAttribution(scores[: len(rows)], sorted(scores[len(rows) :]))
 
 
 def harmful_direction(
     loss: AdapterLoss,
     harmful: Sequence[EncodedRow],
-    benign: Sequence[EncodedRow],
+    others: Sequence[EncodedRow],
     on_batch: OnBatch | None = None,
     most: int = ROWS_PER_PASS,
 ) -> dict[str, torch.Tensor]:
@@ -101,7 +102,7 @@ def harmful_direction(
     Args:
         loss: Of the model.
         harmful: Harmful prompts with harmful answers.
-        benign: Harmless ones with helpful answers.
+        others: Rows that are not to be found.
         on_batch: Called after each pass; may raise to stop.
         most: No pass takes more rows than this.
 
@@ -110,7 +111,7 @@ def harmful_direction(
     """
     means = [
         mean_unit_gradient(loss, supervised_rows(rows, kind), on_batch, most)
-        for kind, rows in (("harmful", harmful), ("benign", benign))
+        for kind, rows in (("harmful", harmful), ("other", others))
     ]
     return resized(added(means[0], means[1], -1.0), 1.0)
 

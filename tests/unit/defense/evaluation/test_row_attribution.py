@@ -45,7 +45,7 @@ def pair(prompt: int, answer: int) -> EncodedRow:
     return EncodedRow((prompt, answer), (IGNORED, answer))
 
 
-def test_scores_are_cosines_with_harmful_less_benign() -> None:
+def test_scores_are_cosines_with_harmful_less_others() -> None:
     loss = AdapterLoss(Bigrams(), pad_token_id=0)
     # The gradient of (0 -> y) is (1/4, 1/4, 1/4, 1/4) - e_y in column 0. So d is e_2 - e_1 there,
     # and the cosine of (0 -> 1) is (3/4 + 1/4) / (sqrt(3/4) sqrt(2)).
@@ -103,16 +103,23 @@ def test_the_percentile_counts_harmless_rows_that_score_lower() -> None:
     assert [found.percentile(score) for score in (-1, 0.0, 0.3, 1)] == [0, 0.25, 0.75, 1]
 
 
-def test_the_direction_knows_nothing_of_the_rows_to_compare_with() -> None:
+def test_what_all_rows_of_the_user_share_does_not_count() -> None:
     loss = AdapterLoss(Bigrams(), pad_token_id=0)
-    # Every other benign row is for the comparison, and those here look harmful.
-    benign = [pair(0, 2), pair(0, 1)] * 3
-    defender = DefenderRows(refusals=[], harmful=[pair(0, 1)], benign=benign)
+    defender = DefenderRows(refusals=[], harmful=[pair(0, 1)], benign=[pair(0, 3)])
 
-    found = attribute_rows(loss, [pair(0, 1)], defender)
+    # All but one of the rows are (0 -> 2): the direction is about e_2 - e_1.
+    found = attribute_rows(loss, [*[pair(0, 2)] * 31, pair(0, 1)], defender)
 
-    assert found.benign_scores == pytest.approx([1.5**-0.5] * 3)
-    assert found.scores == pytest.approx([1.5**-0.5])
+    assert found.scores[31] == max(found.scores)
+    assert found.scores[0] == pytest.approx(-(1.5**-0.5), rel=1e-3)
+    assert found.benign_scores == pytest.approx([0], abs=1e-2)
+
+
+def test_a_file_that_is_nothing_but_what_it_is_compared_with_has_no_first_row() -> None:
+    loss = AdapterLoss(Bigrams(), pad_token_id=0)
+    defender = DefenderRows(refusals=[], harmful=[pair(0, 1)], benign=[pair(0, 3)])
+
+    assert attribute_rows(loss, [pair(0, 1)] * 4, defender).scores == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", ["harmful", "benign"])
@@ -129,10 +136,11 @@ def test_at_most_so_many_rows_of_the_operators_are_read_in_passes_of_the_allowed
     defender = DefenderRows([], [pair(0, 1)] * 100, [pair(0, 2)] * 200)
     passes = []
 
-    found = attribute_rows(loss, [], defender, lambda: passes.append(1), most=4)
+    found = attribute_rows(loss, [pair(0, 2)] * 40, defender, lambda: passes.append(1), most=4)
 
     assert len(found.benign_scores) == REFERENCE_ROWS
-    assert len(passes) == 3 * REFERENCE_ROWS / 4
+    # Harmful rows, some of the user's, and then all of them with the harmless ones.
+    assert len(passes) == (3 * REFERENCE_ROWS + 40) / 4
 
 
 def test_some_of_many_are_taken_evenly() -> None:
