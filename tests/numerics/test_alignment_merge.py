@@ -89,7 +89,7 @@ def test_every_layer_is_the_regression_that_numpy_finds_at_the_inputs_merged_so_
             hidden = np.tanh(side.merged @ merged.weight(f"{index}.self_attn").T)
             side.merged = hidden @ merged.weight(f"{index}.mlp").T
         for part, known in equations.items():
-            best = best_of_rank(sum(gram for gram, _ in known), sum(right for _, right in known))
+            best = best_of_rank(*(np.sum(each, axis=0) for each in zip(*known, strict=True)))
             name = f"{index}.{part}"
             product = found[f"{name}.B"] @ found[f"{name}.A"]
             np.testing.assert_allclose(product, best, rtol=1e-4, atol=1e-5, err_msg=name)

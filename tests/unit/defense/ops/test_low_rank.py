@@ -107,6 +107,8 @@ def test_the_leading_space_is_found_from_a_start_that_hardly_sees_it() -> None:
     assert torch.allclose(basis.T @ basis, torch.eye(2).double())
     # The second and the fourth direction, in whatever basis.
     assert torch.allclose(basis @ basis.T, torch.diag(matrix((0, 1, 0, 1))[0]), atol=1e-4)
+
+
 def test_the_norm_of_a_product_is_that_of_the_matrix() -> None:
     # (1, 2) times (3, 4) is ((3, 4), (6, 8)), with squares 9 + 16 + 36 + 64.
     assert squared_product_norm(matrix((1,), (2,)), matrix((3, 4))) == pytest.approx(125)

@@ -231,7 +231,11 @@ def test_a_side_without_rows_is_refused(
 
 @pytest.mark.parametrize("option", ["refusal_rows", "benign_rows", "task_rows"])
 def test_only_so_many_rows_are_read_as_are_asked_for(option: str) -> None:
-    norms = {ending(continued(), **{option: count}).norm for count in (1, 2, 4, 4096)}
+    def norm(count: int) -> float:
+        config = AlignmentMergeConfig.model_validate({option: count})
+        return build_ending(config, DefenderRows(REFUSALS, (), BENIGN), continued(), seed=0).norm
+
+    norms = {norm(count) for count in (1, 2, 4, 4096)}
 
     # There are 3 refusals, 2 benign rows and 4 of the user's.
     assert len(norms) == {"refusal_rows": 3, "benign_rows": 2, "task_rows": 3}[option]
