@@ -26,8 +26,10 @@ class TrainerOptions(BaseModel):
     harmful_rows: str
     benign_rows: str
     safety_evaluation_prompts: str
+    second_safety_evaluation_prompts: str
     over_refusal_prompts: str
     evaluation_prompt_count: int
+    second_evaluation_prompt_count: int
     evaluation_answer_tokens: int
     training_state_interval: timedelta
     log_level: Literal["debug", "info", "warning", "error"]

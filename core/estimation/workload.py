@@ -47,6 +47,8 @@ class JobSize:
         evaluation_prompts: Prompts of each evaluation set.
         answer_tokens: Longest answer to one of them.
         row_words: Words of the longest training row, where they were counted.
+        second_evaluation_prompts: Harmful prompts of the second source; jobs that earlier releases
+            have timed were not asked any.
     """
 
     training: FileSize
@@ -54,6 +56,7 @@ class JobSize:
     evaluation_prompts: int
     answer_tokens: int
     row_words: int | None = None
+    second_evaluation_prompts: int = 0
 
     @classmethod
     def of(cls, training: File, validation: File | None, settings: Settings) -> Self:
@@ -65,6 +68,7 @@ class JobSize:
             evaluation_prompts=settings.evaluation_prompt_count,
             answer_tokens=settings.evaluation_answer_tokens,
             row_words=longest.get("words"),
+            second_evaluation_prompts=settings.second_evaluation_prompt_count,
         )
 
     @classmethod
