@@ -37,6 +37,7 @@ class ArtifactName(StrEnum):
     PACKAGE = "package.tar"
     PROBE_LOGITS = "probe_logits.safetensors"
     EVALUATION = "evaluation.json"
+    ANSWERS = "answers.jsonl"
     ARCHIVE = "adapter.tar"
     REPORT = "report.json"
     ARCHIVE_CHECK = "archive_check.json"
@@ -54,6 +55,7 @@ SNAPSHOT_ARTIFACTS: Final = frozenset(
         ArtifactName.PACKAGE,
         ArtifactName.PROBE_LOGITS,
         ArtifactName.EVALUATION,
+        ArtifactName.ANSWERS,
         ArtifactName.ARCHIVE,
         ArtifactName.REPORT,
         ArtifactName.ARCHIVE_CHECK,

@@ -122,6 +122,7 @@ PLAN: Final = (
         (ArtifactName.PERTURBATION, ArtifactName.STRENGTH),
         Place.TRAINER,
         "Building the safety perturbation and choosing its strength.",
+        reads_parent=True,
     ),
     PlannedStage(
         Stage.PACKAGE,
@@ -146,9 +147,10 @@ PLAN: Final = (
             ArtifactName.TRAINING,
             ArtifactName.PACKAGE,
         ),
-        (ArtifactName.EVALUATION,),
+        (ArtifactName.EVALUATION, ArtifactName.ANSWERS),
         Place.TRAINER,
         "Evaluating the base, tuned and guarded models.",
+        reads_parent=True,
     ),
     PlannedStage(
         Stage.GATE,

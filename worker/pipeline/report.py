@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-REPORT_VERSION: Final = 1
+from worker.pipeline.decision import number_at
+
 MODEL_ROWS: Final = (
     ("base", "Base model"),
     ("aligned", "Aligned model, before training"),
@@ -21,6 +22,20 @@ def report_bytes(report: Mapping[str, Any]) -> bytes:
     """
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return f"{text}\n".encode()
+
+
+def guard_settings(
+    defense: Mapping[str, Any], strength: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """Give the numbers that papers name rho, kappa and lambda, of whichever method has them."""
+    options = {**defense, **(defense.get("post_fine_tuning") or {})}
+    radius = "perturbation_radius"
+    return {
+        radius: number_at(options, radius),
+        "perturbation_strength": number_at(strength, "strength"),
+        "regularization_strength": number_at(defense, "regularization_strength"),
+        "perturbation_norm": number_at(strength, "norm"),
+    }
 
 
 def model_card(report: Mapping[str, Any]) -> str:
@@ -67,11 +82,13 @@ def model_card(report: Mapping[str, Any]) -> str:
             "preference accuracy" if report["method"] == "dpo" else "task accuracy",
         ),
         "",
+        *_second_source(report),
         *(f"**Warning.** {warning['message']}\n" for warning in report["warnings"]),
-        (
-            "`report.json` holds every number and how it was measured. A low rate on these prompts "
-            "is no promise about others."
-        ),
+        "`report.json` holds every number and how it was measured.",
+        "",
+        "## What this does not promise",
+        "",
+        *(f"- {sentence}" for sentence in report["not_promised"]),
         "",
     ]
     return "\n".join(lines)
@@ -79,6 +96,23 @@ def model_card(report: Mapping[str, Any]) -> str:
 
 def _at_step(step: int | None) -> str:
     return "" if step is None else f", checkpoint at step {step}"
+
+
+def _second_source(report: Mapping[str, Any]) -> list[str]:
+    """Tell what a second kind of prompts found, and a second judge."""
+    second = report["harm_sources"]["sources"][1]
+    guarded = second["models"]["guarded"]["outcomes"]
+    tuned = second["models"]["tuned"]["outcomes"]
+    judge = report["second_judge"]
+    return [
+        "",
+        (
+            f"On {guarded['n']} harmful prompts of another origin (`{second['file']}`), harmful "
+            f"answers went from {_cell(tuned['harmful'])} to {_cell(guarded['harmful'])}. A second "
+            f"judge (`{judge['name']}`) agrees on {judge['overall']['share']:.0%} of all answers."
+        ),
+        "",
+    ]
 
 
 def _table(models: Mapping[str, Any], task: str) -> list[str]:

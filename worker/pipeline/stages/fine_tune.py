@@ -28,6 +28,7 @@ from worker.pipeline.adapted_model import adapted_model, continued_adapter, lora
 from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.context import Reporter
 from worker.pipeline.defender_rows import prepare_method
+from worker.pipeline.guard_watch import TimedGuard
 from worker.pipeline.lessons import Lesson, Validation, prepare_lesson
 from worker.pipeline.training_states import StateKeeper
 from worker.trainer_tools import TrainerContext
@@ -98,11 +99,15 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         seed=context.spec.seed,
     ) as model:
         snapshots = EpochSnapshots(model, context.spec.checkpoints, method.last_probe)
+        prepared = time.monotonic()
+        guard = method.guard(_training(context, lesson, model, loaded.pad_token_id))
+        timed = None if guard is None else TimedGuard(guard)
+        preparing = time.monotonic() - prepared
         result = lesson.learn(
             model,
             loaded.pad_token_id,
             _plan(context),
-            method.guard(_training(context, lesson, model, loaded.pad_token_id)),
+            timed,
             listener,
             Resumption(state, keeper, snapshots),
         )
@@ -113,6 +118,7 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         "rows": lesson.row_count,
         "skipped_rows": result.skipped_rows,
         "seconds": round(time.monotonic() - started, 3),
+        "guard_seconds": _guard_seconds(timed, preparing, state),
         "snapshot_steps": [snapshot.step for snapshot in snapshots.kept],
     }
     for step, validation in validations.items():
@@ -125,6 +131,15 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         summary = _summary(until_then, validations) | facts
         _write(workspace.at_snapshot(snapshot.step), snapshot, summary)
     write_metrics(workspace.output(ArtifactName.METRICS), result.history, validations)
+
+
+def _guard_seconds(
+    guard: TimedGuard | None, preparing: float, state: TrainingState | None
+) -> float | None:
+    """Tell what the guard has taken; None if an earlier attempt's part of it is not known."""
+    if guard is None:
+        return 0.0
+    return None if state else round(preparing + guard.seconds, 3)
 
 
 class StepListener:

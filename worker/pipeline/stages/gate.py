@@ -11,11 +11,13 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from core.safety_report import NOT_PROMISED, REPORT_VERSION
 from core.stages import ArtifactName, Stage
 from worker.archive import extract_archive, write_archive
 from worker.pipeline.context import SupervisorContext
 from worker.pipeline.decision import Decision, decide, describe_policy
-from worker.pipeline.report import REPORT_VERSION, model_card, report_bytes
+from worker.pipeline.cost import cost_of
+from worker.pipeline.report import guard_settings, model_card, report_bytes
 from worker.pipeline.usefulness import usefulness_warnings
 
 NAME: Final = Stage.GATE
@@ -30,6 +32,7 @@ READS: Final = (
 WRITES: Final = (ArtifactName.ARCHIVE, ArtifactName.REPORT)
 
 WEIGHTS: Final = "adapter_model.safetensors"
+PARTS: Final = frozenset({"harm_sources", "second_judge", "losses"})
 
 
 def run(context: SupervisorContext) -> None:
@@ -71,6 +74,8 @@ def _report(
     workspace = context.workspace
     screening = workspace.read_json(ArtifactName.SCREENING)
     training = workspace.read_json(ArtifactName.TRAINING)
+    strength = workspace.read_json(ArtifactName.STRENGTH)
+    hyperparameters = context.spec.hyperparameters
     return {
         "version": REPORT_VERSION,
         "job_id": context.job_id,
@@ -80,7 +85,7 @@ def _report(
         "base_model": workspace.read_json(ArtifactName.BASE_MODEL),
         "method": context.spec.method,
         "defense": context.spec.defense,
-        "hyperparameters": context.spec.hyperparameters.model_dump(mode="json"),
+        "hyperparameters": hyperparameters.model_dump(mode="json"),
         "seed": context.spec.seed,
         "screening": {
             "rows": screening["training"]["rows"],
@@ -95,11 +100,21 @@ def _report(
             workspace.at_snapshot(step).read_json(ArtifactName.CHECKPOINT)
             for step in training.get("snapshot_steps", ())
         ],
-        "perturbation": workspace.read_json(ArtifactName.STRENGTH),
-        "evaluation": evaluation,
+        "perturbation": strength,
+        # What the evaluation found by source, judge and kind of row are parts of their own.
+        "evaluation": {name: evaluation[name] for name in evaluation.keys() - PARTS},
+        **{name: evaluation[name] for name in PARTS},
+        "guard": guard_settings(context.spec.defense, strength),
+        "decoding": {
+            "method": "greedy",
+            "answer_tokens": evaluation["answer_tokens"],
+            "prompt_tokens": hyperparameters.max_sequence_tokens,
+        },
+        "cost": cost_of(training, strength),
         "policy": describe_policy(context.policy),
         "decision": decision.to_json(),
         "warnings": [warning.to_json() for warning in usefulness_warnings(evaluation)],
+        "not_promised": list(NOT_PROMISED),
     }
 
 
