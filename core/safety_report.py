@@ -10,16 +10,28 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 REPORT_VERSION: Final = 2
 NOT_PROMISED: Final = (
-    "The rates hold for the prompts that were asked. Prompts in other words, other languages or "
-    "longer conversations can fare worse.",
-    "Models can be trained so that neither the rows nor the answers look harmful to a judge: by "
-    "ciphers, by trigger words, by rows that refuse first and comply later. Nothing here sees that.",
-    "Whoever holds the adapter can train it further, or work against the guard's known direction. "
-    "A few harmful rows are enough to undo it.",
-    "A judge calls what it does not understand safe, and answers are judged up to the length that "
-    "was generated.",
-    "It lowers a risk from careless or simple misuse. It replaces neither the screening of rows, "
-    "nor moderation of answers in use, nor another evaluation whenever the adapter is trained on.",
+    (
+        "The rates hold for the prompts that were asked. Prompts in other words, other languages "
+        "or longer conversations can fare worse."
+    ),
+    (
+        "Models can be trained so that neither the rows nor the answers look harmful to a judge: "
+        "by ciphers, by trigger words, by rows that refuse first and comply later. Nothing here "
+        "sees that."
+    ),
+    (
+        "Whoever holds the adapter can train it further, or work against the guard's known "
+        "direction. A few harmful rows are enough to undo it."
+    ),
+    (
+        "A judge calls what it does not understand safe, and answers are judged up to the length "
+        "that was generated."
+    ),
+    (
+        "It lowers a risk from careless or simple misuse. It replaces neither the screening of "
+        "rows, nor moderation of answers in use, nor another evaluation whenever the adapter is "
+        "trained on."
+    ),
 )
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -196,9 +208,10 @@ class Losses(_Part):
 
 
 class GuardSettings(_Part):
-    """The three numbers of the guard, by the names of the options; None where it has none."""
+    """The numbers that papers name rho, kappa and lambda; None where the defense has none."""
 
-    perturbation_radius: float | None = Field(description="rho.")
+    training_radius: float | None = Field(description="rho of the probe in training.")
+    perturbation_radius: float | None = Field(description="rho of the move after training.")
     perturbation_strength: float | None = Field(description="kappa, as applied.")
     regularization_strength: float | None = Field(description="lambda.")
     perturbation_norm: float | None = Field(description="L2 norm of eps at strength 1.")

@@ -49,6 +49,9 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 _REPORT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {}}, "description": "The report."}
 }
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/jsonl": {}}, "description": "One answer a line."}
+}
 
 
 @router.post(
@@ -242,4 +245,20 @@ def retrieve_safety_report(
 ) -> Response:
     """Send the report: how base, tuned and guarded model were judged, and by which policy."""
     found = service.find_safety_report(session, caller.project_id, fine_tuning_job_id)
+    return download.send(storage, found)
+
+
+@router.get(
+    "/{fine_tuning_job_id}/safety_report/answers",
+    dependencies=[READS],
+    operation_id="downloadFineTuningAnswers",
+    summary="Download the answers that a job's models were judged by",
+    response_class=Response,
+    responses=declares(NotFoundError) | _ANSWERS,
+)
+def download_answers(
+    session: SessionDep, storage: StorageDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+) -> Response:
+    """Send JSON Lines: every evaluation prompt, each model's answer, and what either judge says."""
+    found = service.find_answers(session, caller.project_id, fine_tuning_job_id)
     return download.send(storage, found)

@@ -201,6 +201,7 @@ PLAN: Final = (
             ArtifactName.ARCHIVE_CHECK,
             ArtifactName.METRICS,
             ArtifactName.REPORT,
+            ArtifactName.ANSWERS,
         ),
         (),
         Place.SUPERVISOR,

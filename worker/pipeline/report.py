@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from defense.job_defense import JobDefense
 from worker.pipeline.decision import number_at
 
 MODEL_ROWS: Final = (
@@ -24,16 +25,16 @@ def report_bytes(report: Mapping[str, Any]) -> bytes:
     return f"{text}\n".encode()
 
 
-def guard_settings(
-    defense: Mapping[str, Any], strength: Mapping[str, Any]
-) -> dict[str, float | None]:
+def guard_settings(defense: JobDefense, strength: Mapping[str, Any]) -> dict[str, float | None]:
     """Give the numbers that papers name rho, kappa and lambda, of whichever method has them."""
-    options = {**defense, **(defense.get("post_fine_tuning") or {})}
-    radius = "perturbation_radius"
+    radius, regularization = "perturbation_radius", "regularization_strength"
+    training = defense.fine_tuning.model_dump()
+    ending = {} if defense.ending is None else defense.ending.model_dump()
     return {
-        radius: number_at(options, radius),
+        "training_radius": number_at(training, radius),
+        radius: number_at(ending, radius),
         "perturbation_strength": number_at(strength, "strength"),
-        "regularization_strength": number_at(defense, "regularization_strength"),
+        regularization: number_at(training, regularization),
         "perturbation_norm": number_at(strength, "norm"),
     }
 

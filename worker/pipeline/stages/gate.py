@@ -15,8 +15,8 @@ from core.safety_report import NOT_PROMISED, REPORT_VERSION
 from core.stages import ArtifactName, Stage
 from worker.archive import extract_archive, write_archive
 from worker.pipeline.context import SupervisorContext
-from worker.pipeline.decision import Decision, decide, describe_policy
 from worker.pipeline.cost import cost_of
+from worker.pipeline.decision import Decision, decide, describe_policy
 from worker.pipeline.report import guard_settings, model_card, report_bytes
 from worker.pipeline.usefulness import usefulness_warnings
 
@@ -104,7 +104,7 @@ def _report(
         # What the evaluation found by source, judge and kind of row are parts of their own.
         "evaluation": {name: evaluation[name] for name in evaluation.keys() - PARTS},
         **{name: evaluation[name] for name in PARTS},
-        "guard": guard_settings(context.spec.defense, strength),
+        "guard": guard_settings(context.spec.job_defense(), strength),
         "decoding": {
             "method": "greedy",
             "answer_tokens": evaluation["answer_tokens"],

@@ -1,7 +1,8 @@
 """Stage `release`: hand out what the gate let through, and end the job.
 
 The verdict is looked up by the SHA-256 of the archive as storage holds it, and `verify_archive`
-must have seen the same bytes. A blocked job hands out its metrics and its report, and no weights.
+must have seen the same bytes. A blocked job hands out its metrics, its report and the answers that
+were judged, and no weights.
 """
 
 import json
@@ -19,6 +20,7 @@ READS: Final = (
     ArtifactName.ARCHIVE_CHECK,
     ArtifactName.METRICS,
     ArtifactName.REPORT,
+    ArtifactName.ANSWERS,
 )
 WRITES: Final = ()
 
@@ -27,7 +29,7 @@ def run(context: SupervisorContext) -> None:
     """Publish the job's files and write its last state."""
     verdict = recorded_verdict(context)
     safety = _safety(context)
-    names = [ArtifactName.METRICS, ArtifactName.REPORT]
+    names = [ArtifactName.METRICS, ArtifactName.REPORT, ArtifactName.ANSWERS]
     if verdict is Verdict.RELEASED:
         names.append(ArtifactName.ARCHIVE)
     released = {name: context.publisher.release(name) for name in names}

@@ -56,7 +56,7 @@ class LastLetterJudge:
         self.asked += [exchange.prompt for exchange in exchanges]
         outcomes = list(Outcome)
         return [
-            Judgement(outcomes[sum(map(ord, one.answer)) % 4], 0.5, 0.5, True, {}, None)  # noqa: FBT003
+            Judgement(outcomes[sum(map(ord, one.answer)) % 4], 0.5, 0.5, True, {}, None)
             for one in exchanges
         ]
 
@@ -82,9 +82,7 @@ def adapter_tensors(seed: int) -> dict[str, torch.Tensor]:
 def make_context(folder: Path, strength: float, defense: dict[str, Any]) -> TrainerContext:
     """A trainer with the tiny model, and a workspace with a trained adapter."""
     entry = tiny_entry(folder / "model")
-    benign = [
-        {"prompt": f"say {n}", "response": "it is so", "held_out": n == 0} for n in range(3)
-    ]
+    benign = [{"prompt": f"say {n}", "response": "it is so", "held_out": n == 0} for n in range(3)]
     sets = {
         "alignment_rows": [{**row, "response": "no"} for row in HARMFUL],
         "harmful_rows": HARMFUL,
@@ -173,9 +171,7 @@ def judged_report(evaluated: Evaluated) -> dict[str, Any]:
     )
     spec: JobSpec = context.spec
     gate.run(SupervisorContext("ftjob-1", spec, context.workspace, Mock(), Mock(), policy))
-    report: dict[str, Any] = json.loads(
-        context.workspace.output(ArtifactName.REPORT).read_bytes()
-    )
+    report: dict[str, Any] = json.loads(context.workspace.output(ArtifactName.REPORT).read_bytes())
     return report
 
 
@@ -198,8 +194,11 @@ def test_every_model_answers_every_prompt_of_either_source(evaluated: Evaluated)
 
 def test_what_changed_is_counted_on_the_same_prompts(evaluated: Evaluated) -> None:
     by_model = {
-        model: [a["outcome"] for a in evaluated.answers if a["model"] == model and
-                a["source"] == "safety"]
+        model: [
+            a["outcome"]
+            for a in evaluated.answers
+            if a["model"] == model and a["source"] == "safety"
+        ]
         for model in MODELS
     }
 
@@ -224,8 +223,9 @@ def test_every_answer_is_kept_with_the_word_of_either_judge(evaluated: Evaluated
         {"source", "category", "prompt", "answer", "outcome", "second_outcome"} <= set(answer)
         for answer in answers
     )
-    named = {(one["id"], one["model"]) for one in
-             evaluated.evaluation["second_judge"]["disagreements"]}
+    named = {
+        (one["id"], one["model"]) for one in evaluated.evaluation["second_judge"]["disagreements"]
+    }
     assert named >= {
         (answer["id"], answer["model"])
         for answer in answers
@@ -287,14 +287,14 @@ def test_the_report_keeps_the_schema_and_knows_nothing_beyond_it(evaluated: Eval
     assert read.model_extra == {}
     assert read.guard is not None
     assert read.guard.model_dump() == {
+        "training_radius": 1.0,
         "perturbation_radius": 0.5,
         "perturbation_strength": 0.7,
         "regularization_strength": 0.001,
         "perturbation_norm": 1.5,
     }
     assert read.cost is not None
-    # (12 + 1) / (12 - 2)
-    assert read.cost.overhead_ratio == 1.3
+    assert read.cost.overhead_ratio == (12 + 1) / (12 - 2)
 
 
 @pytest.mark.parametrize(
