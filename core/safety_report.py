@@ -1,6 +1,6 @@
 """What a job's safety report holds: the one schema of `report.json`.
 
-Reports of earlier versions are read by it too; what they had not measured is None. A key that it
+Reports of earlier versions are read by it too; what they had not measured is null. A key that it
 does not know, at the top level only, is one of a later release.
 """
 
@@ -158,7 +158,7 @@ class Agreement(_Part):
     agreed: Count = Field(description="Of how many both say the same.")
     share: Share = Field(description="The same as a share.")
     kappa: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        description="Cohen's; None where both give one outcome throughout."
+        description="Cohen's; null where both give one outcome throughout."
     )
     confusion: Table = Field(description="Answers by the classifier's outcome, then the second's.")
 
@@ -208,7 +208,7 @@ class Losses(_Part):
 
 
 class GuardSettings(_Part):
-    """The numbers that papers name rho, kappa and lambda; None where the defense has none."""
+    """The numbers that papers name rho, kappa and lambda; null where the defense has none."""
 
     training_radius: float | None = Field(description="rho of the probe in training.")
     perturbation_radius: float | None = Field(description="rho of the move after training.")
@@ -226,7 +226,7 @@ class Decoding(_Part):
 
 
 class Cost(_Part):
-    """Wall time, and what the guard added to plain training; None where it is not known."""
+    """Wall time, and what the guard added to plain training; null where it is not known."""
 
     training_seconds: Seconds | None = Field(description="Training, guard included.")
     guard_seconds: Seconds | None = Field(description="Of these, the guard's.")
@@ -245,7 +245,9 @@ class SafetyReport(BaseModel):
 
     version: Literal[1, 2] = Field(description="Of this schema.")
     job_id: str = Field(description="The job.")
-    checkpoint_step: int | None = Field(description="Step of a checkpoint; None: the final one.")
+    checkpoint_step: int | None = Field(
+        description="Step of a checkpoint; null: the final adapter."
+    )
     parent_model: str | None = Field(description="The tuned model that the job continues.")
     initial_adapter: dict[str, str] | None = Field(description="The adapter it began with.")
     base_model: Facts = Field(description="The base model and the SHA-256 of its weights.")
@@ -266,7 +268,7 @@ class SafetyReport(BaseModel):
     cost: Cost | None = Field(None, description="Wall time and overhead.")
     policy: Facts = Field(description="The gate's limits.")
     decision: Facts = Field(description="The verdict, its checks and its reasons.")
-    warnings: list[Facts] = Field(default=[], description="What breaks no limit of the gate.")
+    warnings: list[Facts] = Field([], description="What breaks no limit of the gate.")
     not_promised: list[str] | None = Field(None, description="What all this does not show.")
     adapter: Facts = Field(description="The judged file, its size and SHA-256.")
 

@@ -10,6 +10,8 @@ from core.models import Checkpoint, GateDecision
 from tests.integration.worker.conftest import MakeService
 from tests.integration.worker.service import Service, result_files, wait_for
 
+HANDED_OUT = {"answers.jsonl", "metrics.csv", "report.json"}
+
 
 @pytest.fixture(scope="module")
 def strict_service(make_service: MakeService) -> Service:
@@ -39,7 +41,7 @@ def test_a_blocked_adapter_is_not_released_and_the_job_says_why(strict_service: 
         "metrics.csv",
         "report.json",
     ]
-    assert released_names(strict_service, job_id) == {"metrics.csv", "report.json"}
+    assert released_names(strict_service, job_id) == HANDED_OUT
 
 
 def test_a_blocked_checkpoint_stays_where_only_workers_read(strict_service: Service) -> None:
@@ -53,7 +55,7 @@ def test_a_blocked_checkpoint_stays_where_only_workers_read(strict_service: Serv
         assert list(session.scalars(decisions)) == [Verdict.BLOCKED] * 2
         of_job = select(Checkpoint).where(Checkpoint.job_id == job_id)
         assert session.scalars(of_job).all() == []
-    assert released_names(strict_service, job_id) == {"metrics.csv", "report.json"}
+    assert released_names(strict_service, job_id) == HANDED_OUT
     folder = strict_service.settings.storage_path / "staging" / job_id
     wait_for(lambda: not folder.exists(), 30, "what was blocked is kept")
 
