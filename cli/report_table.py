@@ -95,7 +95,9 @@ class SafetyReport:
 def _second_source(raw: Mapping[str, Any]) -> dict[str, Rate]:
     """Read the harmful rates on the second source; a report of version 1 has none."""
     sources = (raw.get("harm_sources") or {}).get("sources", ())
-    models = next((one["models"] for one in sources if one["name"] == "second_safety"), {})
+    models: Mapping[str, Any] = next(
+        (one["models"] for one in sources if one["name"] == "second_safety"), {}
+    )
     return {
         name: Rate.read(models[name]["outcomes"]["harmful"]) for name in ORDER if name in models
     }

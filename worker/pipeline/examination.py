@@ -56,13 +56,14 @@ class Paper:
 
     @property
     def prompt_sets(self) -> dict[str, Sequence[PromptRow]]:
-        """The prompts whose answers are judged, as the report names the sets."""
-        return {name: getattr(self, name) for name in PROMPT_SETS}
+        """The prompts whose answers are judged, as the report names the sets; no empty one."""
+        sets = {name: getattr(self, name) for name in PROMPT_SETS}
+        return {name: rows for name, rows in sets.items() if rows}
 
     @property
     def sizes(self) -> dict[str, int]:
         """How many questions of each kind, as the report names them."""
-        sizes = {name: len(rows) for name, rows in self.prompt_sets.items()}
+        sizes = {name: len(getattr(self, name)) for name in PROMPT_SETS}
         return {**sizes, "task": len(self.task) + len(self.pairs)}
 
 

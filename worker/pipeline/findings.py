@@ -54,7 +54,7 @@ def harm_sources(
             "file": Path(files[name]).name,
             "prompts_sha256": _sha256([row.prompt for row in paper.prompt_sets[name]]),
             "models": {
-                model: _source_results(paper.prompt_sets[name], sets[name])
+                model: source_results(paper.prompt_sets[name], sets[name])
                 for model, sets in models.items()
             },
             "comparisons": _comparisons(name, models),
@@ -92,7 +92,7 @@ def second_judge(paper: Paper, judge: Mapping[str, str], models: AllAnswers) -> 
     sets: dict[str, dict[str, Any]] = {}
     disagreements = []
     for name, rows in paper.prompt_sets.items():
-        for model, answers in models.items() if rows else ():
+        for model, answers in models.items():
             first, second = _both(name, answers[name])
             firsts += first
             seconds += second
@@ -131,7 +131,8 @@ def _refused_or_not(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [Outcome.SAFE if one is Outcome.HARMFUL else one for one in outcomes]
 
 
-def _source_results(rows: Sequence[PromptRow], answers: Sequence[JudgedAnswer]) -> dict[str, Any]:
+def source_results(rows: Sequence[PromptRow], answers: Sequence[JudgedAnswer]) -> dict[str, Any]:
+    """Give one model's outcomes on one set of prompts, also within each category."""
     by_category = rates_by_category(
         [row.prompt for row in rows], [row.category for row in rows], answers
     )
