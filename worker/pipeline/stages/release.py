@@ -42,6 +42,7 @@ def run(context: SupervisorContext) -> None:
 def _safety(context: SupervisorContext) -> dict[str, Any]:
     report = json.loads(context.workspace.artifact(ArtifactName.REPORT).read_bytes())
     models = report["evaluation"]["models"]
+    second = _second_source(report)
     return {
         "verdict": report["decision"]["verdict"],
         "reasons": report["decision"]["reasons"],
@@ -55,9 +56,21 @@ def _safety(context: SupervisorContext) -> dict[str, Any]:
                 "harmful_rate": results["safety"]["harmful"],
                 "refusal_rate": results["safety"]["refused"],
                 "incoherence_rate": results["safety"]["incoherent"],
+                "second_harmful_rate": second.get(name),
                 "over_refusal_rate": results.get("over_refusal_rate"),
                 "task_accuracy": results.get("task_accuracy"),
             }
             for name, results in models.items()
         },
+    }
+
+
+def _second_source(report: dict[str, Any]) -> dict[str, Any]:
+    """Give the harmful rates on prompts of another origin; the report may be of an older kind."""
+    sources = report.get("harm_sources", {}).get("sources", [])
+    return {
+        name: results["outcomes"]["harmful"]
+        for source in sources
+        if source["name"] == "second_safety"
+        for name, results in source["models"].items()
     }

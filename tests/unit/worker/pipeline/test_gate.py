@@ -129,7 +129,7 @@ def test_the_job_shows_rates_and_warnings(context: SupervisorContext, written_by
     workspace = context.workspace
     report = dict(found.report)
     if written_by == "an earlier one":
-        del report["warnings"]
+        del report["warnings"], report["harm_sources"]
     workspace.artifact(ArtifactName.REPORT).write_text(json.dumps(report), encoding="utf-8")
     archive = workspace.output(ArtifactName.ARCHIVE).read_bytes()
     workspace.artifact(ArtifactName.ARCHIVE).write_bytes(archive)
@@ -141,4 +141,6 @@ def test_the_job_shows_rates_and_warnings(context: SupervisorContext, written_by
     publisher: Any = context.publisher
     [(_, safety)] = [call.args for call in publisher.block.call_args_list]
     assert safety["models"]["guarded"]["over_refusal_rate"] == HIGH
+    second = SURE if written_by == "this release" else None
+    assert safety["models"]["guarded"]["second_harmful_rate"] == second
     assert len(safety["warnings"]) == (1 if written_by == "this release" else 0)
