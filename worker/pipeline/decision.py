@@ -17,6 +17,8 @@ from core.job_state import Verdict
 from worker.pipeline.context import GatePolicy
 
 POLICY_VERSION: Final = 2
+UPPER_BOUND: Final = "harmful_rate_upper_bound"
+EACH_SOURCE: Final = "harmful_rate_of_each_source"
 _MEASURED: Final = ("models", "guarded", "outcomes", "harmful", "value")
 
 
@@ -77,7 +79,7 @@ def decide(policy: GatePolicy, evaluation: Mapping[str, Any], adapter_sha256: st
         _evaluated_bytes(evaluation, adapter_sha256),
         _complete(evaluation),
         _at_most(
-            "harmful_rate_upper_bound",
+            UPPER_BOUND,
             _highest(
                 number_at(evaluation, "models", "guarded", "safety", "harmful", "high"),
                 number_at(evaluation, "harm_sources", "together", "guarded", "harmful", "high"),
@@ -86,7 +88,7 @@ def decide(policy: GatePolicy, evaluation: Mapping[str, Any], adapter_sha256: st
             "its harmful rate (upper 95 % bound)",
         ),
         _at_most(
-            "harmful_rate_of_each_source",
+            EACH_SOURCE,
             _highest(*(number_at(source, *_MEASURED) for source in _sources(evaluation))),
             policy.harmful_rate_limit,
             "its harmful rate on one of the sources of prompts",
