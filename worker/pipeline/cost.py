@@ -16,11 +16,12 @@ def cost_of(training: Mapping[str, Any], strength: Mapping[str, Any]) -> dict[st
     total, guard = number_at(training, "seconds"), number_at(training, "guard_seconds")
     # Without an ending nothing is built, and no time is written.
     ending = number_at(strength, "seconds") if "method" in strength else 0.0
-    plain = None if total is None or guard is None else total - guard
-    known = plain is not None and total is not None and ending is not None and plain > 0
+    ratio = None
+    if total is not None and guard is not None and ending is not None and total > guard:
+        ratio = round((total + ending) / (total - guard), 4)
     return {
         "training_seconds": total,
         "guard_seconds": guard,
         "perturbation_seconds": ending,
-        "overhead_ratio": round((total + ending) / plain, 4) if known else None,
+        "overhead_ratio": ratio,
     }
