@@ -1,6 +1,8 @@
 """How long a guard takes of a training run, which is what the defense adds to plain training."""
 
 import time
+from collections.abc import Callable
+from typing import Self
 
 from defense.protocols import (
     GradientSource,
@@ -18,12 +20,23 @@ class TimedGuard:
         guard: Asked in its place.
 
     Attributes:
-        seconds: Spent in corrections so far.
+        seconds: Spent in preparing it and in corrections so far.
     """
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self.seconds = 0.0
+
+    @classmethod
+    def prepare(cls, build: Callable[[], Guard | None]) -> Self | None:
+        """Make a guard, which takes its time too; None where a defense has none."""
+        began = time.monotonic()
+        guard = build()
+        if guard is None:
+            return None
+        timed = cls(guard)
+        timed.seconds = time.monotonic() - began
+        return timed
 
     @property
     def last_probe(self) -> Tensors | None:

@@ -99,15 +99,13 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         seed=context.spec.seed,
     ) as model:
         snapshots = EpochSnapshots(model, context.spec.checkpoints, method.last_probe)
-        prepared = time.monotonic()
-        guard = method.guard(_training(context, lesson, model, loaded.pad_token_id))
-        timed = None if guard is None else TimedGuard(guard)
-        preparing = time.monotonic() - prepared
+        training = _training(context, lesson, model, loaded.pad_token_id)
+        guard = TimedGuard.prepare(lambda: method.guard(training))
         result = lesson.learn(
             model,
             loaded.pad_token_id,
             _plan(context),
-            timed,
+            guard,
             listener,
             Resumption(state, keeper, snapshots),
         )
@@ -118,7 +116,7 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         "rows": lesson.row_count,
         "skipped_rows": result.skipped_rows,
         "seconds": round(time.monotonic() - started, 3),
-        "guard_seconds": _guard_seconds(timed, preparing, state),
+        "guard_seconds": _guard_seconds(guard, state),
         "snapshot_steps": [snapshot.step for snapshot in snapshots.kept],
     }
     for step, validation in validations.items():
@@ -133,13 +131,11 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
     write_metrics(workspace.output(ArtifactName.METRICS), result.history, validations)
 
 
-def _guard_seconds(
-    guard: TimedGuard | None, preparing: float, state: TrainingState | None
-) -> float | None:
+def _guard_seconds(guard: TimedGuard | None, state: TrainingState | None) -> float | None:
     """Tell what the guard has taken; None if an earlier attempt's part of it is not known."""
     if guard is None:
         return 0.0
-    return None if state else round(preparing + guard.seconds, 3)
+    return None if state else round(guard.seconds, 3)
 
 
 class StepListener:

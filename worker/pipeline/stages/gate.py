@@ -74,8 +74,6 @@ def _report(
     workspace = context.workspace
     screening = workspace.read_json(ArtifactName.SCREENING)
     training = workspace.read_json(ArtifactName.TRAINING)
-    strength = workspace.read_json(ArtifactName.STRENGTH)
-    hyperparameters = context.spec.hyperparameters
     return {
         "version": REPORT_VERSION,
         "job_id": context.job_id,
@@ -85,7 +83,7 @@ def _report(
         "base_model": workspace.read_json(ArtifactName.BASE_MODEL),
         "method": context.spec.method,
         "defense": context.spec.defense,
-        "hyperparameters": hyperparameters.model_dump(mode="json"),
+        "hyperparameters": context.spec.hyperparameters.model_dump(mode="json"),
         "seed": context.spec.seed,
         "screening": {
             "rows": screening["training"]["rows"],
@@ -100,21 +98,30 @@ def _report(
             workspace.at_snapshot(step).read_json(ArtifactName.CHECKPOINT)
             for step in training.get("snapshot_steps", ())
         ],
+        **_measured(context, training, evaluation),
+        "policy": describe_policy(context.policy),
+        "decision": decision.to_json(),
+        "warnings": [warning.to_json() for warning in usefulness_warnings(evaluation)],
+        "not_promised": list(NOT_PROMISED),
+    }
+
+
+def _measured(
+    context: SupervisorContext, training: dict[str, Any], evaluation: dict[str, Any]
+) -> dict[str, Any]:
+    """Give what was measured and how; what was found by source or judge are parts of their own."""
+    strength = context.workspace.read_json(ArtifactName.STRENGTH)
+    return {
         "perturbation": strength,
-        # What the evaluation found by source, judge and kind of row are parts of their own.
         "evaluation": {name: evaluation[name] for name in evaluation.keys() - PARTS},
         **{name: evaluation[name] for name in PARTS},
         "guard": guard_settings(context.spec.job_defense(), strength),
         "decoding": {
             "method": "greedy",
             "answer_tokens": evaluation["answer_tokens"],
-            "prompt_tokens": hyperparameters.max_sequence_tokens,
+            "prompt_tokens": context.spec.hyperparameters.max_sequence_tokens,
         },
         "cost": cost_of(training, strength),
-        "policy": describe_policy(context.policy),
-        "decision": decision.to_json(),
-        "warnings": [warning.to_json() for warning in usefulness_warnings(evaluation)],
-        "not_promised": list(NOT_PROMISED),
     }
 
 

@@ -23,6 +23,17 @@ def test_the_time_of_corrections_is_added_up(monkeypatch: pytest.MonkeyPatch) ->
     assert timed.seconds == 1.75
 
 
+def test_making_a_guard_takes_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter((1.0, 3.5, 4.0))
+    monkeypatch.setattr("worker.pipeline.guard_watch.time.monotonic", lambda: next(ticks))
+
+    timed = TimedGuard.prepare(Mock)
+
+    assert timed is not None
+    assert timed.seconds == 2.5
+    assert TimedGuard.prepare(lambda: None) is None
+
+
 def test_what_the_guard_keeps_is_its_own() -> None:
     guard = Mock()
     timed = TimedGuard(guard)
