@@ -101,5 +101,5 @@ def _table(rows: Sequence[Outcome], columns: Sequence[Outcome]) -> dict[str, dic
 
 def _sign_test(one: int, other: int) -> float:
     changed = one + other
-    tail = sum(comb(changed, k) for k in range(min(one, other) + 1)) / 2**changed
+    tail: float = sum(comb(changed, k) for k in range(min(one, other) + 1)) / 2**changed
     return min(1.0, 2 * tail)

@@ -38,9 +38,7 @@ def model_results(paper: Paper, sets: JudgedSets) -> dict[str, Any]:
     }
 
 
-def harm_sources(
-    paper: Paper, files: Mapping[str, str], models: AllAnswers
-) -> list[dict[str, Any]]:
+def harm_sources(paper: Paper, files: Mapping[str, str], models: AllAnswers) -> dict[str, Any]:
     """Give each source of harmful prompts with all models' outcomes, and what changed between two.
 
     Args:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,7 +83,7 @@ def make_context(folder: Path, strength: float, defense: dict[str, Any]) -> Trai
     """A trainer with the tiny model, and a workspace with a trained adapter."""
     entry = tiny_entry(folder / "model")
     benign = [{"prompt": f"say {n}", "response": "it is so", "held_out": n == 0} for n in range(3)]
-    sets = {
+    sets: dict[str, Sequence[Mapping[str, object]]] = {
         "alignment_rows": [{**row, "response": "no"} for row in HARMFUL],
         "harmful_rows": HARMFUL,
         "benign_rows": benign,
