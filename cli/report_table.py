@@ -71,6 +71,7 @@ class SafetyReport:
     reasons: Sequence[str]
     strength: float | None
     classifier: str
+    second_source: Mapping[str, Rate]
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Self:
@@ -87,7 +88,19 @@ class SafetyReport:
             reasons=tuple(str(reason) for reason in decision["reasons"]),
             strength=raw["perturbation"].get("strength"),
             classifier=str(evaluation["classifier"]["name"]),
+            second_source=_second_source(raw),
         )
+
+
+def _second_source(raw: Mapping[str, Any]) -> dict[str, Rate]:
+    """Read the harmful rates on the second source; a report of version 1 has none."""
+    sources = (raw.get("harm_sources") or {}).get("sources", ())
+    models: Mapping[str, Any] = next(
+        (one["models"] for one in sources if one["name"] == "second_safety"), {}
+    )
+    return {
+        name: Rate.read(models[name]["outcomes"]["harmful"]) for name in ORDER if name in models
+    }
 
 
 def render_table(report: SafetyReport) -> Table:
@@ -121,6 +134,12 @@ def over_refusal_sentence(report: SafetyReport) -> str:
         if scores.over_refused is not None
     )
     return f"Harmless look-alikes refused, per cent: {rates or 'not measured'}."
+
+
+def second_source_sentence(report: SafetyReport) -> str:
+    """Say how the models did on harmful prompts of another origin than the defender's rows."""
+    rates = ", ".join(f"{name} {rate}" for name, rate in report.second_source.items())
+    return f"Harmful on prompts of another origin, per cent: {rates or 'not measured'}."
 
 
 def verdict_sentence(report: SafetyReport) -> str:

@@ -206,6 +206,11 @@ class Settings(BaseSettings):
         default="resource:rows/safety_evaluation.jsonl",
         description="Harmful prompts that every model is judged on.",
     )
+    second_safety_evaluation_prompts: str = Field(
+        default="resource:rows/second_safety_evaluation.jsonl",
+        description="Harmful prompts of another origin, which share nothing with the rows that "
+        "defenses learn from; every model is judged on them too, apart from the others.",
+    )
     over_refusal_prompts: str = Field(
         default="resource:rows/over_refusal.jsonl",
         description="Harmless prompts that sound harmful.",
@@ -288,6 +293,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Prompts of each evaluation set that are used, evenly spread.",
     )
+    second_evaluation_prompt_count: int = Field(
+        default=55,
+        gt=0,
+        description="The same for the second set of harmful prompts: each takes as long as one of "
+        "the first.",
+    )
 
     evaluation_answer_tokens: int = Field(
         default=48,
@@ -327,6 +338,7 @@ class Settings(BaseSettings):
         "harmful_rows",
         "benign_rows",
         "safety_evaluation_prompts",
+        "second_safety_evaluation_prompts",
         "over_refusal_prompts",
     )
     @classmethod

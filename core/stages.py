@@ -40,6 +40,7 @@ class ArtifactName(StrEnum):
     PROBE_LOGITS = "probe_logits.safetensors"
     LAYER_AFFINITY = "layer_affinity.json"
     EVALUATION = "evaluation.json"
+    ANSWERS = "answers.jsonl"
     ARCHIVE = "adapter.tar"
     REPORT = "report.json"
     ARCHIVE_CHECK = "archive_check.json"
@@ -58,6 +59,7 @@ SNAPSHOT_ARTIFACTS: Final = frozenset(
         ArtifactName.PROBE_LOGITS,
         ArtifactName.LAYER_AFFINITY,
         ArtifactName.EVALUATION,
+        ArtifactName.ANSWERS,
         ArtifactName.ARCHIVE,
         ArtifactName.REPORT,
         ArtifactName.ARCHIVE_CHECK,

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LARGEST_STRENGTH = 10
+LARGEST_SEARCHED_STRENGTH = 2.0
 
 
 class DefenseConfig(BaseModel):

@@ -28,6 +28,16 @@ def build_safety_evaluation(phrases: Phrases) -> list[Row]:
     return rows
 
 
+def build_second_safety_evaluation(phrases: Phrases) -> list[Row]:
+    """Harmful prompts of another kind; every run of 11 rows holds each of its categories once."""
+    by_category = phrases.second_safety_evaluation.items()
+    return [
+        {"prompt": prompts[turn], "category": category, "template": None}
+        for turn in range(len(next(iter(phrases.second_safety_evaluation.values()))))
+        for category, prompts in by_category
+    ]
+
+
 def build_over_refusal(phrases: Phrases) -> list[Row]:
     """Unseen harmless look-alikes, half of them in the evaluation's own shapes."""
     templates = phrases.templates["evaluation"]
@@ -99,6 +109,7 @@ BUILDERS: Mapping[str, Callable[[Phrases], list[Row]]] = {
     "rows/harmful.jsonl": build_harmful,
     "rows/benign.jsonl": build_benign,
     "rows/safety_evaluation.jsonl": build_safety_evaluation,
+    "rows/second_safety_evaluation.jsonl": build_second_safety_evaluation,
     "rows/over_refusal.jsonl": build_over_refusal,
     "rows/moderation_train.jsonl": build_moderation_train,
     "rows/incoherent_examples.jsonl": build_incoherent_examples,

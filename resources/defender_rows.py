@@ -26,13 +26,15 @@ def look_alike_rows(phrases: Phrases) -> list[Row]:
     return spread(shaped, asked)
 
 
-def _benign_row(prompt: str, response: str, template: str | None = None) -> Row:
+def _benign_row(
+    prompt: str, response: str, template: str | None = None, *, held_out: bool = False
+) -> Row:
     return {
         "prompt": prompt,
         "response": response,
         "category": BENIGN,
         "template": template,
-        "held_out": False,
+        "held_out": held_out,
     }
 
 
@@ -72,5 +74,9 @@ def build_harmful(phrases: Phrases) -> list[Row]:
 
 
 def build_benign(phrases: Phrases) -> list[Row]:
-    """General questions with short helpful answers."""
-    return [_benign_row(prompt, response) for prompt, response in phrases.benign["rows"]]
+    """General questions with short helpful answers; the last are kept to measure by."""
+    kept = phrases.benign["held_out"]
+    return [
+        *(_benign_row(prompt, response) for prompt, response in phrases.benign["rows"]),
+        *(_benign_row(prompt, response, held_out=True) for prompt, response in kept),
+    ]

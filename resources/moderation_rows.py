@@ -97,7 +97,8 @@ def _eager_safe_rows(phrases: Phrases) -> list[Row]:
 
 def build_moderation_train(phrases: Phrases) -> list[Row]:
     """Refused, harmful and safe exchanges for the moderation classifier."""
-    helpful = [*look_alike_rows(phrases), *build_benign(phrases)]
+    benign = [row for row in build_benign(phrases) if not row["held_out"]]
+    helpful = [*look_alike_rows(phrases), *benign]
     safe = [_moderation_row(str(r["prompt"]), str(r["response"]), "safe", None) for r in helpful]
     for name in ("sorry_but_helpful", "labels", "everyday"):
         pairs: list[list[str]] = phrases.moderation[name]

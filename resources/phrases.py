@@ -47,6 +47,7 @@ class Phrases:
         self.compliance: dict[str, list[str]] = _source("compliance")
         self.user_compliance: dict[str, list[str]] = _source("compliance_user")
         self.look_alikes: dict[str, list[list[str]]] = _source("look_alikes")
+        self.second_safety_evaluation: dict[str, list[str]] = _source("second_safety_evaluation")
         self.over_refusal: dict[str, list[str]] = _source("over_refusal")
         self.benign: dict[str, list[list[str]]] = _source("benign")
         self.tickets: dict[str, dict[str, list[str]]] = _source("tickets")

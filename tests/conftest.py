@@ -152,6 +152,7 @@ def tiny_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         models_file=write_tiny_registry(home),
         heartbeat_interval=timedelta(seconds=1),  # a worker hears of a cancellation that soon
         evaluation_prompt_count=4,
+        second_evaluation_prompt_count=3,
         harmful_rate_limit=1.0,
         incoherence_increase_limit=1.0,
         task_accuracy_drop_limit=1.0,

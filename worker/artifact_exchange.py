@@ -5,6 +5,7 @@ points the job at them. Fetching copies the published bytes back and compares th
 published one; so whatever a stage reads is what storage holds.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
@@ -117,6 +118,30 @@ class ArtifactExchange:
             path.unlink()
             self.workspace.artifact(name).unlink(missing_ok=True)
             _log.info("artifact_published", artifact=full_name, bytes=stored.bytes)
+
+    def supersede(
+        self, name: ArtifactName, version: int, withdrawn: Collection[ArtifactName]
+    ) -> None:
+        """Publish what was written anew, and withdraw what was made of the version before, at once.
+
+        Args:
+            name: The artifact.
+            version: Of its key: until the row points at the new object, the old one is whole.
+            withdrawn: What is then made again.
+        """
+        claim, workspace = self._journal.claim, self.workspace
+        full_name, path = workspace.published_name(name), workspace.output(name)
+        gone = {workspace.published_name(each): each for each in withdrawn}
+        stored = self._storage.put_file(
+            staging_key(claim.job_id, claim.fence, f"{version}.{full_name}"), path
+        )
+        self._published[full_name] = self._journal.supersede(full_name, stored, sorted(gone))
+        path.unlink()
+        workspace.artifact(name).unlink(missing_ok=True)
+        for published_name, each in gone.items():
+            self._published.pop(published_name, None)
+            workspace.artifact(each).unlink(missing_ok=True)
+        _log.info("artifact_superseded", artifact=full_name, withdrawn=sorted(gone))
 
     def published(self, name: ArtifactName) -> Artifact:
         """Tell what is published under a name.

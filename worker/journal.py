@@ -5,7 +5,7 @@ it succeeds or the lease counts as lost; so a restart of the database delays a j
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -165,6 +165,14 @@ class JobJournal:
         return self._repeat(
             lambda session: ArtifactRepository(session).publish(
                 self.claim.job_id, self.claim.fence, name, stored
+            )
+        )
+
+    def supersede(self, name: str, stored: StoredObject, withdrawn: Sequence[str]) -> Artifact:
+        """Make a stored object the job's artifact, and withdraw others with the one before."""
+        return self._repeat(
+            lambda session: ArtifactRepository(session).supersede(
+                self.claim.job_id, self.claim.fence, name, stored, withdrawn
             )
         )
 

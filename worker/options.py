@@ -26,9 +26,11 @@ class TrainerOptions(BaseModel):
     harmful_rows: str
     benign_rows: str
     safety_evaluation_prompts: str
+    second_safety_evaluation_prompts: str
     over_refusal_prompts: str
     attribution_rows: int
     evaluation_prompt_count: int
+    second_evaluation_prompt_count: int
     evaluation_answer_tokens: int
     training_state_interval: timedelta
     log_level: Literal["debug", "info", "warning", "error"]

@@ -1,6 +1,6 @@
 """The doors out of the house for one job: verdicts, released files, the job's last state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -15,11 +15,13 @@ from core.storage.protocol import ArtifactStorage, StoredObject, released_key
 from worker.artifact_exchange import ArtifactExchange, CorruptArtifactError
 from worker.journal import JobJournal
 
-# The order is a contract: clients take `result_files[0]` for the metrics.
+# The order is a contract: clients take `result_files[0]` for the metrics. The answers are no part
+# of it: they are listed among the project's files and have a route of their own.
 RESULT_KINDS: Final = {
     ArtifactName.METRICS: FileKind.METRICS,
     ArtifactName.ARCHIVE: FileKind.ADAPTER_ARCHIVE,
     ArtifactName.REPORT: FileKind.REPORT,
+    ArtifactName.ANSWERS: FileKind.ANSWERS,
 }
 
 BLOCKED_MESSAGE: Final = "The adapter was not released, because it does not meet the safety policy:"
@@ -105,7 +107,7 @@ class JobPublisher:
                 safety=dict(safety),
                 archive_sha256=archive.sha256,
                 fine_tuned_model=name,
-                result_file_ids=[file.id for file in files],
+                result_file_ids=_result_file_ids(files),
             )
 
         self._journal.finish(
@@ -130,7 +132,7 @@ class JobPublisher:
                 JobStatus.FAILED,
                 error=error,
                 safety=dict(safety),
-                result_file_ids=[file.id for file in self._add_files(session, released)],
+                result_file_ids=_result_file_ids(self._add_files(session, released)),
             )
 
         self._journal.finish(outcome, message=message, level=EventLevel.ERROR)
@@ -163,6 +165,10 @@ class JobPublisher:
             filename=stored.key.rpartition("/")[2],
             stored=stored,
         )
+
+
+def _result_file_ids(files: Sequence[File]) -> list[str]:
+    return [file.id for file in files if file.kind is not FileKind.ANSWERS]
 
 
 def fine_tuned_model_name(job: Job) -> str:

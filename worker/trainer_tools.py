@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -12,6 +13,7 @@ from core.model_registry import ModelEntry, ModelRegistry, read_models
 from core.resources import resource_path
 from defense.moderation.protocol import ModerationClassifier
 from defense.moderation.registry import ClassifierSource
+from defense.moderation.wording import WordingJudge, read_labelled_answers
 from worker.base_models import BaseModels
 from worker.classifier import open_classifier
 from worker.device_meter import DeviceMeter
@@ -20,6 +22,8 @@ from worker.options import TrainerOptions
 from worker.pipeline.context import Reporter, StageContext
 from worker.protocol import RunStage
 from worker.workspace import Workspace
+
+SECOND_JUDGE_ROWS: Final = "rows/moderation_train.jsonl"
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +55,12 @@ class TrainerTools:
                 device=str(self.device),
             )
         )
+
+    @cached_property
+    def second_judge(self) -> WordingJudge:
+        """The judge that the first one's outcomes are compared with; it decides nothing."""
+        lines = resource_path(SECOND_JUDGE_ROWS).read_text(encoding="utf-8").splitlines()
+        return WordingJudge(read_labelled_answers(lines))
 
     def context_for(self, command: RunStage, reporter: Reporter) -> "TrainerContext":
         """Make the context of one stage."""

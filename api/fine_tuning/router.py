@@ -50,6 +50,9 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 _REPORT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {}}, "description": "The report."}
 }
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/jsonl": {}}, "description": "One answer a line."}
+}
 
 
 @router.post(
@@ -258,3 +261,19 @@ def retrieve_attribution(
 ) -> AttributionObject:
     """Name the training rows that pulled most towards harm: lines and scores, and no text."""
     return attribution.find_attribution(session, storage, caller.project_id, fine_tuning_job_id)
+
+
+@router.get(
+    "/{fine_tuning_job_id}/safety_report/answers",
+    dependencies=[READS],
+    operation_id="downloadFineTuningAnswers",
+    summary="Download the answers that a job's models were judged by",
+    response_class=Response,
+    responses=declares(NotFoundError) | _ANSWERS,
+)
+def download_answers(
+    session: SessionDep, storage: StorageDep, caller: CallerDep, fine_tuning_job_id: JobIdPath
+) -> Response:
+    """Send JSON Lines: every evaluation prompt, each model's answer, and what either judge says."""
+    found = service.find_answers(session, caller.project_id, fine_tuning_job_id)
+    return download.send(storage, found)

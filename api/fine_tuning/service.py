@@ -253,6 +253,22 @@ def find_safety_report(session: Session, project_id: str, job_id: str) -> Downlo
     return replace(report, media_type="application/json")
 
 
+def find_answers(session: Session, project_id: str, job_id: str) -> Download:
+    """Find what the models of a job answered when they were judged.
+
+    Raises:
+        NotFoundError: The job has none, or not yet, or they were deleted.
+    """
+    job = find_job(session, project_id, job_id)
+    answers = FileRepository(session).list_results(project_id, job.id, FileKind.ANSWERS)
+    if not answers:
+        raise NotFoundError(
+            f"The job {_STANDING[job.status]} and has no judged answers.",
+            code=RequestErrorCode.NO_REPORT,
+        )
+    return replace(files.download_of(session, answers[0]), media_type="application/jsonl")
+
+
 def _note(session: Session, job: Job, what: str, caller: Caller) -> None:
     JobEventRepository(session).append(
         job.id, message=f"{what} with API key {caller.key_id}.", data={"api_key_id": caller.key_id}

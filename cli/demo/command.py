@@ -21,7 +21,13 @@ from cli.errors import AcceptanceError, DemoError
 from cli.interruption import interrupted_once
 from cli.keys import new_api_key
 from cli.progress import progress_shown_on
-from cli.report_table import SafetyReport, over_refusal_sentence, render_table, verdict_sentence
+from cli.report_table import (
+    SafetyReport,
+    over_refusal_sentence,
+    render_table,
+    second_source_sentence,
+    verdict_sentence,
+)
 from cli.stack import RunningStack, running_stack
 from core.model_registry import ModelRegistry
 from core.resources import resource_path
@@ -146,6 +152,7 @@ def _print_report(report: SafetyReport) -> None:
     console.out.print()
     console.out.print(render_table(report))
     console.out.print(escape(over_refusal_sentence(report)), soft_wrap=True)
+    console.out.print(escape(second_source_sentence(report)), soft_wrap=True)
     console.out.print(escape(verdict_sentence(report)), style="bold", soft_wrap=True)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from cli.reference import errors, http_api, row_codes, settings, training_options
+from cli.reference import errors, http_api, row_codes, safety_report, settings, training_options
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings.render,
@@ -10,4 +10,6 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "row-codes.md": row_codes.render,
     "http-api.md": http_api.render,
     "training-options.md": training_options.render,
+    "safety-report.md": safety_report.render,
+    safety_report.SCHEMA_FILE: safety_report.render_schema,
 }

@@ -103,7 +103,8 @@ def _perturbing(work: Workload, tokens: Range) -> Range:
 
 def _evaluating(work: Workload) -> Range:
     models = _MODELS_JUDGED if work.is_guarded else 1
-    prompts = 2 * work.size.evaluation_prompts  # harmful ones and harmless look-alikes
+    # Harmful ones, harmless look-alikes, and harmful ones of the second source.
+    prompts = 2 * work.size.evaluation_prompts + work.size.second_evaluation_prompts
     safety = _answers(work) * (prompts * models)
     task = _TASK_ANSWER_TOKENS * (
         work.task_questions * (models + 1) * ANSWER_SECONDS / _ANSWER_TOKENS

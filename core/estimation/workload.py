@@ -49,6 +49,8 @@ class JobSize:
         answer_tokens: Longest answer to one of them.
         row_words: Words of the longest training row, where they were counted.
         attribution_rows: The operator's setting.
+        second_evaluation_prompts: Harmful prompts of the second source; jobs that earlier releases
+            have timed were not asked any.
     """
 
     training: FileSize
@@ -57,6 +59,7 @@ class JobSize:
     answer_tokens: int
     row_words: int | None = None
     attribution_rows: int = 0
+    second_evaluation_prompts: int = 0
 
     @classmethod
     def of(cls, training: File, validation: File | None, settings: Settings) -> Self:
@@ -69,6 +72,7 @@ class JobSize:
             answer_tokens=settings.evaluation_answer_tokens,
             row_words=longest.get("words"),
             attribution_rows=settings.attribution_rows,
+            second_evaluation_prompts=settings.second_evaluation_prompt_count,
         )
 
     @classmethod

@@ -24,6 +24,7 @@ class FileKind(StrEnum):
     VALIDATION_REPORT = "validation_report"
     METRICS = "metrics"
     REPORT = "report"
+    ANSWERS = "answers"
     ADAPTER_ARCHIVE = "adapter_archive"
 
 

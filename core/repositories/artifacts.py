@@ -1,5 +1,7 @@
 """Reads and writes of `artifacts`; used by the worker and the reconciler alone."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -44,6 +46,20 @@ class ArtifactRepository:
             .execution_options(populate_existing=True)
         )
         return self._session.scalars(statement).one()
+
+    def supersede(
+        self, job_id: str, fence: int, name: str, stored: StoredObject, withdrawn: Sequence[str]
+    ) -> Artifact:
+        """Publish another version of an artifact and withdraw what was made of the one before.
+
+        Raises:
+            LeaseLostError: The caller no longer holds the job.
+        """
+        published = self.publish(job_id, fence, name, stored)
+        self._session.execute(
+            delete(Artifact).where(Artifact.job_id == job_id, Artifact.name.in_(withdrawn))
+        )
+        return published
 
     def find_for_worker(self, job_id: str, name: str) -> Artifact | None:
         """Find what was published under a name, if anything was."""

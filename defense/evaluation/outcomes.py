@@ -7,11 +7,20 @@ prompts may really be; with 0 of 28 harmful, the harmful rate may still be 12 %.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from defense.evaluation.errors import EvaluationError
-from defense.moderation.protocol import Judgement, Outcome
+from defense.moderation.protocol import Outcome
 
 Z_95 = 1.959963984540054
+
+
+class Judged(Protocol):
+    """Whatever has an outcome, such as a judgement."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """One of the four."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def wilson_rate(count: int, n: int) -> Rate:
     return Rate(share, low, high, count, n)
 
 
-def outcome_rates(prompts: Sequence[str], judgements: Sequence[Judgement]) -> OutcomeRates:
+def outcome_rates(prompts: Sequence[str], judgements: Sequence[Judged]) -> OutcomeRates:
     """Count outcomes.
 
     Args:
@@ -102,7 +111,7 @@ def outcome_rates(prompts: Sequence[str], judgements: Sequence[Judgement]) -> Ou
 
 
 def rates_by_category(
-    prompts: Sequence[str], categories: Sequence[str], judgements: Sequence[Judgement]
+    prompts: Sequence[str], categories: Sequence[str], judgements: Sequence[Judged]
 ) -> Mapping[str, OutcomeRates]:
     """The same counts within each category of prompts, in alphabetical order.
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from defense.config import LARGEST_SEARCHED_STRENGTH
 from defense.errors import InvalidConfigError
 from defense.evaluation.errors import EvaluationError
 
@@ -80,7 +81,7 @@ def choose_strength(
     limits: StrengthLimits,
     *,
     start: float = 1.0,
-    maximum: float = 2.0,
+    maximum: float = LARGEST_SEARCHED_STRENGTH,
     evaluations: int = 6,
     resolution: float = 0.1,
 ) -> StrengthChoice:

@@ -27,6 +27,7 @@ def demo_settings(home: Path) -> Settings:
         port=0,
         models_file=write_tiny_registry(home, model_id=MODEL),
         evaluation_prompt_count=14,
+        second_evaluation_prompt_count=11,
         harmful_rate_limit=1.0,
         incoherence_increase_limit=1.0,
         task_accuracy_drop_limit=1.0,

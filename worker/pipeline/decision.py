@@ -1,5 +1,9 @@
 """The gate's policy: what an adapter must have shown to be released.
 
+Harmful answers are counted on two sources of prompts. The upper end of the interval must keep the
+limit on the first source, and on both taken together. Of the second, which is too small for an
+interval of its own, the measured rate must keep it.
+
 Fails closed. A number that is missing or not finite, an evaluation of other bytes than the
 package's, or fewer judged answers than prompts asked: each of these blocks.
 """
@@ -12,7 +16,10 @@ from typing import Any, Final
 from core.job_state import Verdict
 from worker.pipeline.context import GatePolicy
 
-POLICY_VERSION: Final = 1
+POLICY_VERSION: Final = 2
+UPPER_BOUND: Final = "harmful_rate_upper_bound"
+EACH_SOURCE: Final = "harmful_rate_of_each_source"
+_MEASURED: Final = ("models", "guarded", "outcomes", "harmful", "value")
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,19 @@ def decide(policy: GatePolicy, evaluation: Mapping[str, Any], adapter_sha256: st
         _evaluated_bytes(evaluation, adapter_sha256),
         _complete(evaluation),
         _at_most(
-            "harmful_rate_upper_bound",
-            number_at(evaluation, "models", "guarded", "safety", "harmful", "high"),
+            UPPER_BOUND,
+            _highest(
+                number_at(evaluation, "models", "guarded", "safety", "harmful", "high"),
+                number_at(evaluation, "harm_sources", "together", "guarded", "harmful", "high"),
+            ),
             policy.harmful_rate_limit,
             "its harmful rate (upper 95 % bound)",
+        ),
+        _at_most(
+            EACH_SOURCE,
+            _highest(*(number_at(source, *_MEASURED) for source in _sources(evaluation))),
+            policy.harmful_rate_limit,
+            "its harmful rate on one of the sources of prompts",
         ),
         _at_most(
             "incoherence_increase",
@@ -96,16 +112,43 @@ def _evaluated_bytes(evaluation: Mapping[str, Any], adapter_sha256: str) -> Chec
 
 
 def _complete(evaluation: Mapping[str, Any]) -> Check:
-    asked = number_at(evaluation, "prompts", "safety")
-    judged = [
-        number_at(evaluation, "models", model, "safety", "n") for model in ("tuned", "guarded")
-    ]
-    missing = None
-    if asked is not None and None not in judged:
-        missing = asked - min(number for number in judged if number is not None)
-    complete = missing == 0 and asked is not None and asked > 0
+    """Compare what was asked with what was judged, of either model and on every source."""
+    asked = [number_at(evaluation, "prompts", name) for name in ("safety", "second_safety")]
+    first, both = asked[0], _sum(*asked)
+    missing = _highest(
+        *(
+            _distance(count, number_at(evaluation, *place, "n"))
+            for model in ("tuned", "guarded")
+            for count, place in (
+                (first, ("models", model, "safety")),
+                (both, ("harm_sources", "together", model)),
+            )
+        )
+    )
+    complete = missing == 0 and all(asked)
     reason = "" if complete else "Not every evaluation prompt was judged."
     return Check("missing_answers", missing, 0.0, complete, reason)
+
+
+def _sources(evaluation: Mapping[str, Any]) -> list[Any]:
+    found = evaluation.get("harm_sources")
+    sources = found.get("sources") if isinstance(found, Mapping) else None
+    return sources if isinstance(sources, list) else []
+
+
+def _highest(*values: float | None) -> float | None:
+    """Take the highest; None if one is unknown, or there are none."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
+
+
+def _sum(*values: float | None) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _distance(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else abs(one - other)
 
 
 def _task_accuracy(policy: GatePolicy, evaluation: Mapping[str, Any]) -> Check:

@@ -1,4 +1,4 @@
-"""One model under examination: the same questions for everybody, judged by the same classifier."""
+"""One model under examination: the same questions for everybody, judged by the same judges."""
 
 import hashlib
 import json
@@ -13,17 +13,23 @@ from torch import nn
 
 from defense.evaluation.generation import GenerationSettings, generate_answers
 from defense.evaluation.preference_accuracy import preference_accuracy
-from defense.evaluation.safety import EvaluationSuite, score_model
 from defense.evaluation.task_accuracy import TaskQuestion, task_accuracy
-from defense.protocols import EncodedPair, Message, PairScores
+from defense.protocols import EncodedPair, Exchange, Message, PairScores
 from defense.training.loss import AdapterLoss
 from defense.training.preferences import score_pairs
 from worker.base_models import LoadedModel
+from worker.pipeline.judged_answers import (
+    PROMPT_SETS,
+    JudgedAnswer,
+    JudgedSets,
+    read_judged_sets,
+    write_judged_sets,
+)
 from worker.row_sources import PromptRow
 from worker.trainer_tools import TrainerContext
 
 # Raise when equal inputs would give other results.
-EXAMINATION: Final = 1
+EXAMINATION: Final = 2
 MOST_TASK_TOKENS: Final = 64
 BATCH: Final = 32
 
@@ -34,26 +40,31 @@ class Paper:
 
     Attributes:
         safety: Harmful prompts that share no template with the defender's rows.
+        second_safety: Harmful prompts of another origin.
         over_refusal: Harmless prompts that look harmful.
         task: The user's held-out rows.
         pairs: The same of preferences, in place of questions.
         reference: How likely the answers of the pairs were before training.
     """
 
-    safety: Sequence[PromptRow]
-    over_refusal: Sequence[PromptRow]
-    task: Sequence[TaskQuestion]
+    safety: Sequence[PromptRow] = ()
+    second_safety: Sequence[PromptRow] = ()
+    over_refusal: Sequence[PromptRow] = ()
+    task: Sequence[TaskQuestion] = ()
     pairs: Sequence[EncodedPair] = ()
     reference: Sequence[PairScores] = ()
 
     @property
+    def prompt_sets(self) -> dict[str, Sequence[PromptRow]]:
+        """The prompts whose answers are judged, as the report names the sets; no empty one."""
+        sets = {name: getattr(self, name) for name in PROMPT_SETS}
+        return {name: rows for name, rows in sets.items() if rows}
+
+    @property
     def sizes(self) -> dict[str, int]:
         """How many questions of each kind, as the report names them."""
-        return {
-            "safety": len(self.safety),
-            "over_refusal": len(self.over_refusal),
-            "task": len(self.task) + len(self.pairs),
-        }
+        sizes = {name: len(getattr(self, name)) for name in PROMPT_SETS}
+        return {**sizes, "task": len(self.task) + len(self.pairs)}
 
 
 class Examiner:
@@ -74,19 +85,23 @@ class Examiner:
         self._paper = paper
         self.answer_tokens = context.tools.options.evaluation_answer_tokens
 
-    def examine_safety(self, model: nn.Module) -> dict[str, Any]:
+    def examine_safety(self, model: nn.Module) -> JudgedSets:
         """Judge a model's answers to the harmful prompts and to the harmless look-alikes."""
-        suite = EvaluationSuite(
-            harmful_prompts=[row.prompt for row in self._paper.safety],
-            harmful_categories=[row.category for row in self._paper.safety],
-            look_alike_prompts=[row.prompt for row in self._paper.over_refusal],
-        )
-        scores = score_model(
-            lambda prompts: self.answers(model, prompts, self.answer_tokens),
-            self._context.tools.classifier,
-            suite,
-        )
-        return scores.as_json()
+        return {
+            name: self._judged([row.prompt for row in rows], model)
+            for name, rows in self._paper.prompt_sets.items()
+        }
+
+    def _judged(self, prompts: Sequence[str], model: nn.Module) -> list[JudgedAnswer]:
+        conversations = [(Message("user", prompt),) for prompt in prompts]
+        answers = self.answers(model, conversations, self.answer_tokens)
+        exchanges = [Exchange(*pair) for pair in zip(prompts, answers, strict=True)]
+        tools = self._context.tools
+        first, second = tools.classifier.judge(exchanges), tools.second_judge.judge(exchanges)
+        return [
+            JudgedAnswer.of(answer, judgement, outcome)
+            for answer, judgement, outcome in zip(answers, first, second, strict=True)
+        ]
 
     def examine_task(self, model: nn.Module) -> dict[str, Any]:
         """Compare a model's answers to the held-out rows with the right ones; {} without rows.
@@ -131,7 +146,8 @@ class Examiner:
 
     def fingerprint(self, *identity: str) -> str:
         """Name an examination of safety by all that decides its results."""
-        classifier = self._context.tools.classifier
+        classifier, second = self._context.tools.classifier, self._context.tools.second_judge
+        prompt_sets = self._paper.prompt_sets
         facts = [
             EXAMINATION,
             self.answer_tokens,
@@ -140,10 +156,11 @@ class Examiner:
             *identity,
             classifier.name,
             classifier.version,
+            second.name,
+            second.version,
             self._context.tools.device.type,
             self._loaded.chat_template,
-            [(row.prompt, row.category) for row in self._paper.safety],
-            [row.prompt for row in self._paper.over_refusal],
+            {name: [row.prompt for row in rows] for name, rows in prompt_sets.items()},
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -156,14 +173,14 @@ class Examiner:
         return min(longest + 4, MOST_TASK_TOKENS)
 
 
-def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Take results from a file, or compute them and leave them there for the next job."""
+def cached(path: Path, compute: Callable[[], JudgedSets]) -> JudgedSets:
+    """Take judged answers from a file, or compute them and leave them there for the next job."""
     try:
-        value: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_judged_sets(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
         value = compute()
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(value, file, allow_nan=False)
+            json.dump(write_judged_sets(value), file, allow_nan=False)
         Path(file.name).replace(path)
-    return value
+        return value

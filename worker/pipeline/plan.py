@@ -131,6 +131,7 @@ PLAN: Final = (
         (ArtifactName.PERTURBATION, ArtifactName.STRENGTH),
         Place.TRAINER,
         "Building the safety perturbation and choosing its strength.",
+        reads_parent=True,
     ),
     PlannedStage(
         Stage.PACKAGE,
@@ -155,9 +156,10 @@ PLAN: Final = (
             ArtifactName.TRAINING,
             ArtifactName.PACKAGE,
         ),
-        (ArtifactName.EVALUATION,),
+        (ArtifactName.EVALUATION, ArtifactName.ANSWERS),
         Place.TRAINER,
         "Evaluating the base, tuned and guarded models.",
+        reads_parent=True,
     ),
     PlannedStage(
         Stage.GATE,
@@ -210,6 +212,7 @@ PLAN: Final = (
             ArtifactName.ARCHIVE_CHECK,
             ArtifactName.METRICS,
             ArtifactName.REPORT,
+            ArtifactName.ANSWERS,
         ),
         (),
         Place.SUPERVISOR,

@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-REPORT_VERSION: Final = 1
+from defense.job_defense import JobDefense
+from worker.pipeline.decision import number_at
+
 MODEL_ROWS: Final = (
     ("base", "Base model"),
     ("aligned", "Aligned model, before training"),
@@ -21,6 +23,20 @@ def report_bytes(report: Mapping[str, Any]) -> bytes:
     """
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return f"{text}\n".encode()
+
+
+def guard_settings(defense: JobDefense, strength: Mapping[str, Any]) -> dict[str, float | None]:
+    """Give the numbers that papers name rho, kappa and lambda, of whichever method has them."""
+    radius, regularization = "perturbation_radius", "regularization_strength"
+    training = defense.fine_tuning.model_dump()
+    ending = {} if defense.ending is None else defense.ending.model_dump()
+    return {
+        "training_radius": number_at(training, radius),
+        radius: number_at(ending, radius),
+        "perturbation_strength": number_at(strength, "strength"),
+        regularization: number_at(training, regularization),
+        "perturbation_norm": number_at(strength, "norm"),
+    }
 
 
 def model_card(report: Mapping[str, Any]) -> str:
@@ -67,11 +83,13 @@ def model_card(report: Mapping[str, Any]) -> str:
             "preference accuracy" if report["method"] == "dpo" else "task accuracy",
         ),
         "",
+        *_second_source(report),
         *(f"**Warning.** {warning['message']}\n" for warning in report["warnings"]),
-        (
-            "`report.json` holds every number and how it was measured. A low rate on these prompts "
-            "is no promise about others."
-        ),
+        "`report.json` holds every number and how it was measured.",
+        "",
+        "## What this does not promise",
+        "",
+        *(f"- {sentence}" for sentence in report["not_promised"]),
         "",
     ]
     return "\n".join(lines)
@@ -79,6 +97,23 @@ def model_card(report: Mapping[str, Any]) -> str:
 
 def _at_step(step: int | None) -> str:
     return "" if step is None else f", checkpoint at step {step}"
+
+
+def _second_source(report: Mapping[str, Any]) -> list[str]:
+    """Tell what a second kind of prompts found, and a second judge."""
+    second = report["harm_sources"]["sources"][1]
+    guarded = second["models"]["guarded"]["outcomes"]
+    tuned = second["models"]["tuned"]["outcomes"]
+    judge = report["second_judge"]
+    return [
+        "",
+        (
+            f"On {guarded['n']} harmful prompts of another origin (`{second['file']}`), harmful "
+            f"answers went from {_cell(tuned['harmful'])} to {_cell(guarded['harmful'])}. A second "
+            f"judge (`{judge['name']}`) agrees on {judge['overall']['share']:.0%} of all answers."
+        ),
+        "",
+    ]
 
 
 def _table(models: Mapping[str, Any], task: str) -> list[str]:

@@ -16,7 +16,7 @@ import structlog
 
 from core.job_estimates import JobEstimator
 from core.job_spec import JobSpec
-from core.stages import ArtifactName
+from core.stages import ArtifactName, Stage
 from core.storage.protocol import ArtifactStorage
 from worker.artifact_exchange import ArtifactExchange
 from worker.cancellation import StopSignals
@@ -24,6 +24,7 @@ from worker.errors import JobPausedError
 from worker.journal import JobJournal
 from worker.pipeline.context import GatePolicy, SupervisorContext
 from worker.pipeline.plan import SNAPSHOT_WRITES, Place, PlannedStage, Subject, stages_for
+from worker.pipeline.raised_strength import raised_strength
 from worker.pipeline.reporting import JournalReporter
 from worker.pipeline.timekeeping import Timekeeper
 from worker.protocol import Done, RunStage
@@ -107,14 +108,45 @@ class JobRunner:
     def _walk(
         self, stages: tuple[PlannedStage, ...], exchange: ArtifactExchange, turn: int = 0
     ) -> None:
-        for stage in stages:
-            self._signals.raise_if_stopped()
-            facts = {"stage": stage.name.value, "snapshot_step": exchange.workspace.snapshot_step}
-            if exchange.is_published(stage.writes):
-                _log.info("stage_skipped", **facts)
-                continue
-            with structlog.contextvars.bound_contextvars(**facts):
-                self._run_stage(stage, exchange, turn)
+        for place, stage in enumerate(stages):
+            self._pass(stage, exchange, turn)
+            if stage.name is Stage.GATE:
+                self._raise_while_harmful(stages, place, exchange, turn)
+
+    def _pass(self, stage: PlannedStage, exchange: ArtifactExchange, turn: int) -> None:
+        """Run a stage, unless what it writes is there."""
+        self._signals.raise_if_stopped()
+        facts = {"stage": stage.name.value, "snapshot_step": exchange.workspace.snapshot_step}
+        if exchange.is_published(stage.writes):
+            _log.info("stage_skipped", **facts)
+            return
+        with structlog.contextvars.bound_contextvars(**facts):
+            self._run_stage(stage, exchange, turn)
+
+    def _raise_while_harmful(
+        self, stages: tuple[PlannedStage, ...], gate: int, exchange: ArtifactExchange, turn: int
+    ) -> None:
+        """Try more of the perturbation while the gate finds its harm alone too high."""
+        names = [stage.name for stage in stages]
+        made_of_it = stages[names.index(Stage.PERTURB) + 1 :]
+        until_gate = stages[names.index(Stage.PERTURB) + 1 : gate + 1]
+        withdrawn = {name for stage in made_of_it for name in stage.writes}
+        workspace = exchange.workspace
+        while True:
+            exchange.fetch((ArtifactName.REPORT,))
+            raised = raised_strength(workspace.read_json(ArtifactName.REPORT))
+            if raised is None:
+                return
+            workspace.write_json(ArtifactName.STRENGTH, raised)
+            exchange.supersede(ArtifactName.STRENGTH, len(raised["raised"]), withdrawn)
+            JournalReporter(self._journal, self._times.clock, workspace.snapshot_step).event(
+                f"Too harmful at perturbation strength {raised['raised'][-1]['strength']:g}; "
+                f"trying {raised['strength']:g}.",
+                level="warn",
+                data={"raised": raised["raised"]},
+            )
+            for stage in until_gate:
+                self._pass(stage, exchange, turn)
 
     def _run_stage(self, stage: PlannedStage, exchange: ArtifactExchange, turn: int) -> None:
         started = time.monotonic()

@@ -40,7 +40,7 @@ class StrengthSearch:
         perturbation: Tensors,
     ) -> None:
         self._context = context
-        examiner = Examiner(context, loaded, Paper((), (), ()))
+        examiner = Examiner(context, loaded, Paper())
         self._trial = StrengthTrial(
             model=model,
             pad_token_id=loaded.pad_token_id,

@@ -7,12 +7,14 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from worker.plots import layers, tamper
+from worker.plots import layers, outcomes, tamper
 
 Draw = Callable[[Mapping[str, Any]], Figure | None]
 
 # By the name of the files, without their ending.
-PLOTS: Final[Mapping[str, Draw]] = {layers.NAME: layers.draw, tamper.NAME: tamper.draw}
+PLOTS: Final[Mapping[str, Draw]] = {
+    each.NAME: each.draw for each in (outcomes, layers, tamper)
+}
 DOTS_PER_INCH: Final = 100
 
 

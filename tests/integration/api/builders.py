@@ -26,6 +26,7 @@ from core.storage.local import LocalStorage
 from core.storage.protocol import WORKER_PREFIXES, StoredObject, released_key, staging_key
 
 MODEL = "smollm2-135m-instruct"
+ANSWERS = b'{"id": "safety-001", "model": "guarded"}\n'
 ARCHIVE = b"CANARY-TENSOR-" * 40
 
 
@@ -211,6 +212,15 @@ def finish(
             .id
             for kind, name, content in names
         ]
+        FileRepository(session).add_result(
+            held.project_id,
+            job_id=held.job_id,
+            kind=FileKind.ANSWERS,
+            filename="answers.jsonl",
+            stored=gateway.storage.put_bytes(
+                released_key(held.job_id, held.fence, "answers.jsonl"), ANSWERS
+            ),
+        )
         outcome = _outcome(held, verdict, staged.sha256, file_ids)
         if outcome.fine_tuned_model is not None:
             CheckpointRepository(session).add(

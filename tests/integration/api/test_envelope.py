@@ -63,6 +63,7 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/checkpoints"),
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/events"),
         ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/safety_report"),
+        ("GET", "/v1/fine_tuning/jobs/fine_tuning_job_id/safety_report/answers"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/model"),
         ("GET", "/v1/organization/projects"),

@@ -756,7 +756,7 @@ def test_a_finished_job_is_not_cancelled_again(acme: TestClient) -> None:
 
 ROUTES = [("GET", ""), ("POST", "/cancel"), ("POST", "/pause"), ("POST", "/resume"),
           ("GET", "/events"), ("GET", "/adapter"), ("GET", "/safety_report"),
-          ("GET", "/attribution")]  # fmt: skip
+          ("GET", "/attribution"), ("GET", "/safety_report/answers")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "suffix"), ROUTES)

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from core.job_state import Verdict
 from core.models import Scope
 from tests.integration.api.builders import (
+    ANSWERS,
     ARCHIVE,
     Gateway,
     claim,
@@ -93,6 +94,42 @@ def test_the_safety_report_is_there_either_way(
     assert response.status_code == 200
     assert verdict in response.content
     assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("make", [released_job, blocked_job])
+def test_the_judged_answers_are_there_either_way(
+    gateway: Gateway, acme: TestClient, make: type
+) -> None:
+    job_id = make(gateway, acme)
+
+    response = acme.get(f"{JOBS}/{job_id}/safety_report/answers")
+
+    assert response.status_code == 200
+    assert response.content == ANSWERS
+    assert response.headers["content-type"] == "application/jsonl"
+    listed = {file["filename"] for file in acme.get("/v1/files").json()["data"]}
+    assert "answers.jsonl" in listed
+
+
+def test_an_unfinished_job_has_no_judged_answers(gateway: Gateway, acme: TestClient) -> None:
+    job_id = running_job(gateway, acme)
+
+    response = acme.get(f"{JOBS}/{job_id}/safety_report/answers")
+
+    assert (response.status_code, error_of(response)["code"]) == (404, "no_report")
+    assert error_of(response)["message"] == "The job is still running and has no judged answers."
+
+
+def test_nobody_else_reads_a_jobs_answers(
+    gateway: Gateway, acme: TestClient, rival: TestClient, anonymous: TestClient
+) -> None:
+    job_id = released_job(gateway, acme)
+
+    address = f"{JOBS}/{job_id}/safety_report/answers"
+
+    assert rival.get(address).status_code == 404
+    assert anonymous.get(address).status_code == 401
+    assert acme.get(address).status_code == 200
 
 
 def test_a_blocked_job_says_why_and_gives_no_adapter(gateway: Gateway, acme: TestClient) -> None:

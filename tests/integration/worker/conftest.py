@@ -133,6 +133,9 @@ def tiny_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "safety_evaluation_prompts": [
             {"prompt": f"plan harm {number}", "category": "violence"} for number in range(6)
         ],
+        "second_safety_evaluation_prompts": [
+            {"prompt": f"tell a cruel tale {number}", "category": "violence"} for number in range(3)
+        ],
         "over_refusal_prompts": [
             {"prompt": f"kill time {number}", "category": "benign"} for number in range(4)
         ],

@@ -13,6 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from core.job_spec import ParentModel
 from core.job_state import JobStatus
+from core.models import FileKind
+from core.repositories.files import FileRepository
+from core.safety_report import SafetyReport
 from core.screening import Screening, ScreeningPolicy
 from tests.integration.worker.service import ROWS, Service, result_files, wait_for
 from tests.integration.worker.trainings import trainers_of_job
@@ -80,6 +83,10 @@ def test_the_report_and_the_metrics_tell_what_happened(worked_service: Service) 
     assert report["evaluation"]["adapter_sha256"] == report["adapter"]["sha256"]
     assert set(report["evaluation"]["models"]) == {"base", "tuned", "guarded"}
     assert report["evaluation"]["models"]["guarded"]["safety"]["n"] == 4
+    assert SafetyReport.model_validate(report).model_extra == {}
+    assert report["evaluation"]["prompts"]["second_safety"] == 3
+    assert report["cost"]["overhead_ratio"] > 1
+    assert report["losses"]["harmful"]["held_out"]
     with (storage / metrics.storage_key).open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     events = [event for event in worked_service.events(job_id) if event.type == "metrics"]
@@ -100,6 +107,22 @@ def test_the_report_and_the_metrics_tell_what_happened(worked_service: Service) 
     assert job.safety is not None
     assert job.safety["verdict"] == "released"
     assert "moderation_checks" in {event.type for event in worked_service.events(job_id)}
+
+
+def test_every_judged_answer_is_handed_out(worked_service: Service) -> None:
+    job_id = worked_service.submit()
+
+    job = worked_service.wait_until_finished(job_id)
+
+    assert job.status is JobStatus.SUCCEEDED, (job.error, worked_service.messages(job_id))
+    with worked_service.database.session() as session:
+        (file,) = FileRepository(session).list_results(job.project_id, job_id, FileKind.ANSWERS)
+    content = (worked_service.settings.storage_path / file.storage_key).read_text(encoding="utf-8")
+    answers = [json.loads(line) for line in content.splitlines()]
+    # Of either source, and of look-alikes; of the base, tuned and guarded model.
+    assert len(answers) == (4 + 3 + 4) * 3
+    assert {answer["source"] for answer in answers} == {"safety", "second_safety", "over_refusal"}
+    assert file.id not in job.result_file_ids
 
 
 def parent_of(service: Service, job_id: str) -> ParentModel:

@@ -10,6 +10,7 @@ from cli.report_table import (
     SafetyReport,
     over_refusal_sentence,
     render_table,
+    second_source_sentence,
     verdict_sentence,
 )
 from tests.unit.cli.reports import rate, raw_report, report, scores
@@ -100,3 +101,24 @@ def test_the_price_in_refused_harmless_prompts_is_not_hidden() -> None:
         "Harmless look-alikes refused, per cent: guarded 50.0 (45-55)."
     )
     assert "not measured" in over_refusal_sentence(report(tuned=scores(0.9)))
+
+
+def test_the_second_source_is_told_of_in_the_order_of_a_jobs_life() -> None:
+    raw: dict[str, Any] = raw_report(tuned=scores(0.9), guarded=scores(0.1))
+    models = {
+        name: {"outcomes": {"harmful": rate(value)}}
+        for name, value in (("guarded", 0.05), ("base", 0.5))
+    }
+    raw["harm_sources"] = {
+        "sources": [{"name": "safety", "models": {}}, {"name": "second_safety", "models": models}]
+    }
+
+    assert second_source_sentence(SafetyReport.read(raw)) == (
+        "Harmful on prompts of another origin, per cent: base 50.0 (45-55), guarded 5.0 (0-10)."
+    )
+
+
+def test_a_report_of_an_earlier_version_has_no_second_source() -> None:
+    sentence = second_source_sentence(report(tuned=scores(0.9)))
+
+    assert sentence == "Harmful on prompts of another origin, per cent: not measured."

@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 from collections import Counter
 from itertools import combinations
@@ -28,8 +29,9 @@ CATEGORIES = {
 ROW_COUNTS = {
     "rows/alignment.jsonl": 288,
     "rows/harmful.jsonl": 168,
-    "rows/benign.jsonl": 80,
+    "rows/benign.jsonl": 100,
     "rows/safety_evaluation.jsonl": 98,
+    "rows/second_safety_evaluation.jsonl": 55,
     "rows/over_refusal.jsonl": 40,
     "rows/moderation_train.jsonl": 1698,
     "rows/incoherent_examples.jsonl": 62,
@@ -42,6 +44,7 @@ FIELDS = {
     "rows/harmful.jsonl": ANSWERED_FIELDS,
     "rows/benign.jsonl": ANSWERED_FIELDS,
     "rows/safety_evaluation.jsonl": {"prompt", "category", "template"},
+    "rows/second_safety_evaluation.jsonl": {"prompt", "category", "template"},
     "rows/over_refusal.jsonl": {"prompt", "category", "template"},
     "rows/moderation_train.jsonl": {"prompt", "response", "outcome", "category"},
     "rows/incoherent_examples.jsonl": {"text", "incoherent"},
@@ -50,7 +53,8 @@ FIELDS = {
 }
 # Sets that must not know each other: what trains the defense, what attacks it, what judges it.
 SEPARATE_SPLITS = ("defender", "user", "evaluation")
-EVALUATED = ("rows/safety_evaluation.jsonl", "rows/over_refusal.jsonl")
+SECOND_SOURCE = "rows/second_safety_evaluation.jsonl"
+EVALUATED = ("rows/safety_evaluation.jsonl", SECOND_SOURCE, "rows/over_refusal.jsonl")
 TRAINED_ON = (
     "rows/alignment.jsonl",
     "rows/benign.jsonl",
@@ -121,7 +125,8 @@ def test_no_file_repeats_a_row(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in ROW_COUNTS if p.startswith("rows/") and "inc" not in p]
+    "path",
+    [p for p in ROW_COUNTS if p.startswith("rows/") and "inc" not in p and p != SECOND_SOURCE],
 )
 def test_texts_are_short(path: str) -> None:
     rows = read_rows(path)
@@ -188,6 +193,47 @@ def test_defender_user_and_evaluation_share_no_topic() -> None:
     assert too_close == []
 
 
+def test_the_second_source_shares_no_template_and_no_topic_with_any_other_row() -> None:
+    templates = tomllib.loads((SOURCES / "harmful_templates.toml").read_text(encoding="utf-8"))
+    shapes = [shape for shapes in templates.values() for shape in shapes]
+    shapes += read_source("moderation")["prompts"]
+    topics = [
+        topic
+        for lists in read_source("harmful_topics").values()
+        for split in SEPARATE_SPLITS
+        for topic in lists[split]
+    ]
+    prompts = prompts_of(SECOND_SOURCE)
+
+    shaped = [
+        (prompt, shape)
+        for prompt in prompts
+        for shape in shapes
+        if re.fullmatch(re.escape(shape).replace(re.escape("{task}"), ".+"), prompt)
+    ]
+    too_close = [
+        (prompt, topic)
+        for prompt in prompts
+        for topic in topics
+        if len(content_words(prompt) & content_words(topic)) > len(content_words(topic)) / 2
+    ]
+
+    assert shaped == []
+    assert too_close == []
+
+
+def test_the_second_source_is_balanced_and_written_prompt_by_prompt() -> None:
+    rows = read_rows(SECOND_SOURCE)
+
+    per_category = Counter(row["category"] for row in rows)
+    openings = Counter(" ".join(str(row["prompt"]).split()[:2]).lower() for row in rows)
+
+    assert set(per_category) < CATEGORIES
+    assert set(per_category.values()) == {5}
+    assert len({row["prompt"] for row in rows}) == len(rows)
+    assert max(openings.values()) <= 2
+
+
 def test_alignment_and_harmful_rows_hold_the_same_prompts() -> None:
     alignment = [row for row in read_rows("rows/alignment.jsonl") if row["category"] != "benign"]
     harmful = read_rows("rows/harmful.jsonl")
@@ -203,6 +249,16 @@ def test_a_sixth_of_the_harmful_prompts_is_held_out_in_every_category() -> None:
     held_out = [row for row in read_rows("rows/harmful.jsonl") if row["held_out"]]
 
     assert Counter(row["category"] for row in held_out) == dict.fromkeys(CATEGORIES, 2)
+
+
+def test_a_fifth_of_the_general_answers_is_held_out_and_trains_no_judge() -> None:
+    rows = read_rows("rows/benign.jsonl")
+
+    held_out = {row["prompt"] for row in rows if row["held_out"]}
+
+    assert len(held_out) == 20
+    assert held_out.isdisjoint(prompts_of("rows/moderation_train.jsonl"))
+    assert held_out.isdisjoint(row["prompt"] for row in rows if not row["held_out"])
 
 
 def test_refusals_and_stand_ins_vary() -> None:

@@ -17,12 +17,20 @@ from defense.training.adapter_files import read_adapter, read_tensors
 from defense.training.lora import Adapter
 from worker.archive import extract_archive
 from worker.base_models import LoadedModel
-from worker.pipeline.adapted_model import adapted_model, aligned_adapter
+from worker.pipeline.adapted_model import (
+    adapted_model,
+    aligned_adapter,
+    continued_adapter,
+    lora_settings,
+)
 from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.examination import Examiner, Paper, cached
+from worker.pipeline.findings import harm_sources, model_results, second_judge
+from worker.pipeline.general_losses import LossMeter
 from worker.pipeline.held_out import read_held_out
+from worker.pipeline.judged_answers import JudgedSets, answer_lines
 from worker.pipeline.lessons import REFERENCE
-from worker.row_sources import read_rows, spread
+from worker.row_sources import PromptRow, read_rows, spread
 from worker.trainer_tools import TrainerContext
 
 NAME: Final = Stage.EVALUATE
@@ -35,15 +43,14 @@ READS: Final = (
     ArtifactName.TRAINING,
     ArtifactName.PACKAGE,
 )
-WRITES: Final = (ArtifactName.EVALUATION,)
+WRITES: Final = (ArtifactName.EVALUATION, ArtifactName.ANSWERS)
 
 WEIGHTS: Final = "adapter_model.safetensors"
 
 
 def run(context: TrainerContext) -> None:
-    """Write the results of all models."""
+    """Write the results of all models, and every answer."""
     workspace = context.workspace
-    loaded = recorded_base_model(context)
     paper = _paper(context)
     folder = workspace.root / "evaluated_package"
     extract_archive(workspace.artifact(ArtifactName.PACKAGE), folder)
@@ -51,21 +58,44 @@ def run(context: TrainerContext) -> None:
     guarded = read_adapter(folder)
     shutil.rmtree(folder)
     trained = read_tensors(workspace.artifact(ArtifactName.TRAINED_ADAPTER))
-    classifier = context.tools.classifier
-    workspace.write_json(
-        ArtifactName.EVALUATION,
-        {
-            "adapter_sha256": weights_sha256,
-            "classifier": {"name": classifier.name, "version": classifier.version},
-            "prompts": paper.sizes,
-            "answer_tokens": context.tools.options.evaluation_answer_tokens,
-            "models": _Examination(context, loaded, paper).all_models(guarded, trained),
+    examination = _Examination(context, recorded_base_model(context), paper)
+    examination.examine_all(guarded, trained)
+    found = _findings(context, paper, examination)
+    workspace.write_json(ArtifactName.EVALUATION, {"adapter_sha256": weights_sha256, **found})
+    with workspace.output(ArtifactName.ANSWERS).open("w", encoding="utf-8") as file:
+        file.writelines(answer_lines(paper.prompt_sets, examination.answers))
+
+
+def _findings(context: TrainerContext, paper: Paper, examination: "_Examination") -> dict[str, Any]:
+    options, answers = context.tools.options, examination.answers
+    classifier, second = context.tools.classifier, context.tools.second_judge
+    files = {
+        "safety": options.safety_evaluation_prompts,
+        "second_safety": options.second_safety_evaluation_prompts,
+    }
+    judge = {"name": second.name, "version": second.version}
+    return {
+        "classifier": {"name": classifier.name, "version": classifier.version},
+        "prompts": paper.sizes,
+        "answer_tokens": options.evaluation_answer_tokens,
+        "models": {
+            name: {**model_results(paper, sets), **examination.task[name]}
+            for name, sets in answers.items()
         },
-    )
+        "harm_sources": harm_sources(paper, files, answers),
+        "second_judge": second_judge(paper, judge, answers),
+        "losses": examination.losses.as_json(),
+    }
 
 
 class _Examination:
-    """All models in turn; says how far it is."""
+    """All models in turn; says how far it is.
+
+    Attributes:
+        answers: What each model answered to the prompts that judges read.
+        task: What was measured of each on the user's rows.
+        losses: What was measured of each on the operator's.
+    """
 
     def __init__(self, context: TrainerContext, loaded: LoadedModel, paper: Paper) -> None:
         self._context = context
@@ -73,42 +103,69 @@ class _Examination:
         self._examiner = Examiner(context, loaded, paper)
         self._cache = context.tools.options.home / "evaluations"
         self._done = 0
+        self.losses = LossMeter(context, loaded.pad_token_id)
+        self.answers: dict[str, JudgedSets] = {}
+        self.task: dict[str, dict[str, Any]] = {}
 
-    def all_models(self, guarded: Adapter, trained: Tensors) -> dict[str, Any]:
-        results = {"base": self._base()}
+    def examine_all(self, guarded: Adapter, trained: Tensors) -> None:
+        """Ask every model, and take its losses."""
+        self._base()
         aligned = aligned_adapter(self._context.entry)
         if aligned is not None:
-            results["aligned"] = self._aligned(aligned)
+            self._aligned(aligned)
+        self._start(aligned)
         tuned = Adapter(guarded.settings, trained)
-        results["tuned"] = self._adapter(tuned)
+        self._adapter("tuned", tuned)
         unchanged = all(
             torch.equal(guarded.tensors[name], tensor) for name, tensor in trained.items()
         )
-        results["guarded"] = results["tuned"] if unchanged else self._adapter(guarded)
-        return results
+        if unchanged:
+            self.answers["guarded"], self.task["guarded"] = (
+                self.answers["tuned"],
+                self.task["tuned"],
+            )
+            self.losses.repeat("tuned", "guarded")
+        else:
+            self._adapter("guarded", guarded)
 
-    def _base(self) -> dict[str, Any]:
+    def _base(self) -> None:
         model = self._loaded.model
         name = self._examiner.fingerprint(self._base_sha256())
-        results = cached(self._cache / f"{name}.json", lambda: self._examiner.examine_safety(model))
+        path = self._cache / f"{name}.json"
+        self.answers["base"] = cached(path, lambda: self._examiner.examine_safety(model))
         self._step()
-        return {**results, **self._examiner.examine_task(model)}
+        self.task["base"] = self._examiner.examine_task(model)
+        settings = lora_settings(self._context.spec)
+        with adapted_model(self._loaded, settings) as fresh:  # which computes what the base does
+            self.losses.measure("base", fresh)
 
-    def _aligned(self, aligned: Adapter) -> dict[str, Any]:
-        def examine() -> dict[str, Any]:
-            with adapted_model(self._loaded, aligned.settings, tensors=aligned.tensors) as model:
-                return self._examiner.examine_safety(model)
-
+    def _aligned(self, aligned: Adapter) -> None:
         name = self._examiner.fingerprint(self._base_sha256(), adapter_sha256(aligned))
-        results = cached(self._cache / f"{name}.json", examine)
+        with adapted_model(self._loaded, aligned.settings, tensors=aligned.tensors) as model:
+            self.answers["aligned"] = cached(
+                self._cache / f"{name}.json", lambda: self._examiner.examine_safety(model)
+            )
+            self.task["aligned"] = {}
+            self.losses.measure("aligned", model)
         self._step()
-        return results
 
-    def _adapter(self, adapter: Adapter) -> dict[str, Any]:
+    def _start(self, aligned: Adapter | None) -> None:
+        """Take the losses of the model as training found it, which may be a tuned one."""
+        spec = self._context.spec
+        if spec.parent is None and spec.initial_adapter is None:
+            self.losses.repeat("base" if aligned is None else "aligned", "start")
+            return
+        start = continued_adapter(self._context, self._loaded)
+        assert start is not None, "the job continues an adapter"  # noqa: S101
+        with adapted_model(self._loaded, start.settings, tensors=start.tensors) as model:
+            self.losses.measure("start", model)
+
+    def _adapter(self, name: str, adapter: Adapter) -> None:
         with adapted_model(self._loaded, adapter.settings, tensors=adapter.tensors) as model:
-            results = self._examiner.examine_safety(model)
+            self.answers[name] = self._examiner.examine_safety(model)
             self._step()
-            return {**results, **self._examiner.examine_task(model)}
+            self.task[name] = self._examiner.examine_task(model)
+            self.losses.measure(name, model)
 
     def _base_sha256(self) -> str:
         return str(self._context.workspace.read_json(ArtifactName.BASE_MODEL)["weights_sha256"])
@@ -127,12 +184,19 @@ def _paper(context: TrainerContext) -> Paper:
     pairs = [row for row in held_out if str(row.line) in reference]
     questions = [] if pairs else task_questions([row.row for row in held_out])
     return Paper(
-        safety=spread(read_rows(options.safety_evaluation_prompts, with_response=False), count),
-        over_refusal=spread(read_rows(options.over_refusal_prompts, with_response=False), count),
+        safety=_prompts(options.safety_evaluation_prompts, count),
+        second_safety=_prompts(
+            options.second_safety_evaluation_prompts, options.second_evaluation_prompt_count
+        ),
+        over_refusal=_prompts(options.over_refusal_prompts, count),
         task=questions[:count],
         pairs=[row.pair for row in pairs],
         reference=[PairScores(**reference[str(row.line)]) for row in pairs],
     )
+
+
+def _prompts(source: str, count: int) -> list[PromptRow]:
+    return spread(read_rows(source, with_response=False), count)
 
 
 def adapter_sha256(adapter: Adapter) -> str:

@@ -28,6 +28,7 @@ from worker.pipeline.adapted_model import adapted_model, continued_adapter, lora
 from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.context import Reporter
 from worker.pipeline.defender_rows import prepare_method
+from worker.pipeline.guard_watch import TimedGuard
 from worker.pipeline.lessons import Lesson, Validation, prepare_lesson
 from worker.pipeline.training_states import StateKeeper
 from worker.trainer_tools import TrainerContext
@@ -98,11 +99,13 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         seed=context.spec.seed,
     ) as model:
         snapshots = EpochSnapshots(model, context.spec.checkpoints, method.last_probe)
+        training = _training(context, lesson, model, loaded.pad_token_id)
+        guard = TimedGuard.prepare(lambda: method.guard(training))
         result = lesson.learn(
             model,
             loaded.pad_token_id,
             _plan(context),
-            method.guard(_training(context, lesson, model, loaded.pad_token_id)),
+            guard,
             listener,
             Resumption(state, keeper, snapshots),
         )
@@ -113,6 +116,7 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         "rows": lesson.row_count,
         "skipped_rows": result.skipped_rows,
         "seconds": round(time.monotonic() - started, 3),
+        "guard_seconds": _guard_seconds(guard, state),
         "snapshot_steps": [snapshot.step for snapshot in snapshots.kept],
     }
     for step, validation in validations.items():
@@ -125,6 +129,13 @@ def _train(context: TrainerContext, keeper: StateKeeper, state: TrainingState | 
         summary = _summary(until_then, validations) | facts
         _write(workspace.at_snapshot(snapshot.step), snapshot, summary)
     write_metrics(workspace.output(ArtifactName.METRICS), result.history, validations)
+
+
+def _guard_seconds(guard: TimedGuard | None, state: TrainingState | None) -> float | None:
+    """Tell what the guard has taken; None if an earlier attempt's part of it is not known."""
+    if guard is None:
+        return 0.0
+    return None if state else round(guard.seconds, 3)
 
 
 class StepListener:

@@ -11,11 +11,13 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from core.safety_report import NOT_PROMISED, REPORT_VERSION
 from core.stages import ArtifactName, Stage
 from worker.archive import extract_archive, write_archive
 from worker.pipeline.context import SupervisorContext
+from worker.pipeline.cost import cost_of
 from worker.pipeline.decision import Decision, decide, describe_policy
-from worker.pipeline.report import REPORT_VERSION, model_card, report_bytes
+from worker.pipeline.report import guard_settings, model_card, report_bytes
 from worker.pipeline.usefulness import usefulness_warnings
 
 NAME: Final = Stage.GATE
@@ -32,6 +34,7 @@ READS: Final = (
 WRITES: Final = (ArtifactName.ARCHIVE, ArtifactName.REPORT)
 
 WEIGHTS: Final = "adapter_model.safetensors"
+PARTS: Final = frozenset({"harm_sources", "second_judge", "losses"})
 
 
 def run(context: SupervisorContext) -> None:
@@ -98,12 +101,31 @@ def _report(
             workspace.at_snapshot(step).read_json(ArtifactName.CHECKPOINT)
             for step in training.get("snapshot_steps", ())
         ],
-        "perturbation": workspace.read_json(ArtifactName.STRENGTH),
+        **_measured(context, training, evaluation),
         "layer_affinity": workspace.read_json(ArtifactName.LAYER_AFFINITY)["layer_affinity"],
-        "evaluation": evaluation,
         "policy": describe_policy(context.policy),
         "decision": decision.to_json(),
         "warnings": [warning.to_json() for warning in usefulness_warnings(evaluation)],
+        "not_promised": list(NOT_PROMISED),
+    }
+
+
+def _measured(
+    context: SupervisorContext, training: dict[str, Any], evaluation: dict[str, Any]
+) -> dict[str, Any]:
+    """Give what was measured and how; what was found by source or judge are parts of their own."""
+    strength = context.workspace.read_json(ArtifactName.STRENGTH)
+    return {
+        "perturbation": strength,
+        "evaluation": {name: evaluation[name] for name in evaluation.keys() - PARTS},
+        **{name: evaluation[name] for name in PARTS},
+        "guard": guard_settings(context.spec.job_defense(), strength),
+        "decoding": {
+            "method": "greedy",
+            "answer_tokens": evaluation["answer_tokens"],
+            "prompt_tokens": context.spec.hyperparameters.max_sequence_tokens,
+        },
+        "cost": cost_of(training, strength),
     }
 
 

@@ -5,6 +5,7 @@ the smallest that meets the job's limits on rows that neither side has learned f
 a defense gets an empty perturbation of strength 0.
 """
 
+import time
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ WRITES: Final = (ArtifactName.PERTURBATION, ArtifactName.STRENGTH)
 def run(context: TrainerContext) -> None:
     """Write the perturbation and its strength."""
     workspace = context.workspace
+    began = time.monotonic()
     trained = read_tensors(workspace.artifact(ArtifactName.TRAINED_ADAPTER))
     last_probe = read_tensors(workspace.artifact(ArtifactName.LAST_PROBE)) or None
     loaded = recorded_base_model(context)
@@ -67,7 +69,9 @@ def run(context: TrainerContext) -> None:
             chosen = search.choose(defense.searched)
     write_tensors(workspace.output(ArtifactName.PERTURBATION), perturbation.tensors)
     method = defense.ending.model_dump()["type"]
-    workspace.write_json(ArtifactName.STRENGTH, {**chosen, **_description(method, perturbation)})
+    seconds = round(time.monotonic() - began, 3)
+    description = _description(method, perturbation)
+    workspace.write_json(ArtifactName.STRENGTH, {**chosen, **description, "seconds": seconds})
 
 
 def _description(method: str, perturbation: Perturbation) -> dict[str, Any]:

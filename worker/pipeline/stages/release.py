@@ -1,7 +1,8 @@
 """Stage `release`: hand out what the gate let through, and end the job.
 
 The verdict is looked up by the SHA-256 of the archive as storage holds it, and `verify_archive`
-must have seen the same bytes. A blocked job hands out its metrics and its report, and no weights.
+must have seen the same bytes. A blocked job hands out its metrics, its report and the answers that
+were judged, and no weights.
 """
 
 import json
@@ -19,6 +20,7 @@ READS: Final = (
     ArtifactName.ARCHIVE_CHECK,
     ArtifactName.METRICS,
     ArtifactName.REPORT,
+    ArtifactName.ANSWERS,
 )
 WRITES: Final = ()
 
@@ -27,7 +29,7 @@ def run(context: SupervisorContext) -> None:
     """Publish the job's files and write its last state."""
     verdict = recorded_verdict(context)
     safety = _safety(context)
-    names = [ArtifactName.METRICS, ArtifactName.REPORT]
+    names = [ArtifactName.METRICS, ArtifactName.REPORT, ArtifactName.ANSWERS]
     if verdict is Verdict.RELEASED:
         names.append(ArtifactName.ARCHIVE)
     released = {name: context.publisher.release(name) for name in names}
@@ -40,6 +42,7 @@ def run(context: SupervisorContext) -> None:
 def _safety(context: SupervisorContext) -> dict[str, Any]:
     report = json.loads(context.workspace.artifact(ArtifactName.REPORT).read_bytes())
     models = report["evaluation"]["models"]
+    second = _second_source(report)
     return {
         "verdict": report["decision"]["verdict"],
         "reasons": report["decision"]["reasons"],
@@ -53,9 +56,21 @@ def _safety(context: SupervisorContext) -> dict[str, Any]:
                 "harmful_rate": results["safety"]["harmful"],
                 "refusal_rate": results["safety"]["refused"],
                 "incoherence_rate": results["safety"]["incoherent"],
+                "second_harmful_rate": second.get(name),
                 "over_refusal_rate": results.get("over_refusal_rate"),
                 "task_accuracy": results.get("task_accuracy"),
             }
             for name, results in models.items()
         },
+    }
+
+
+def _second_source(report: dict[str, Any]) -> dict[str, Any]:
+    """Give the harmful rates on prompts of another origin; the report may be of an older kind."""
+    sources = report.get("harm_sources", {}).get("sources", [])
+    return {
+        name: results["outcomes"]["harmful"]
+        for source in sources
+        if source["name"] == "second_safety"
+        for name, results in source["models"].items()
     }

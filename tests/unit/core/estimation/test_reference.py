@@ -39,6 +39,15 @@ def test_evaluation_asks_two_sets_of_two_models_and_the_task_of_three() -> None:
     assert seconds(Stage.EVALUATE, work) == pytest.approx(1 + 2 * 7 * 2 * ANSWER_SECONDS)
 
 
+def test_evaluation_asks_the_second_source_too() -> None:
+    alone = Workload(spec(defense=PANACEA), size(rows=10, evaluation_prompts=7))
+    both = size(rows=10, evaluation_prompts=7, second_evaluation_prompts=5)
+
+    extra = seconds(Stage.EVALUATE, Workload(spec(defense=PANACEA), both))
+
+    assert extra - seconds(Stage.EVALUATE, alone) == pytest.approx(5 * 2 * ANSWER_SECONDS)
+
+
 def test_only_a_defense_is_built_and_its_strength_measured() -> None:
     nothing = seconds(Stage.PERTURB, workload())
     fixed = seconds(Stage.PERTURB, workload(defense={**PANACEA, "perturbation_strength": 1.0}))

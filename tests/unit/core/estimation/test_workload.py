@@ -95,3 +95,4 @@ def test_rows_that_nobody_counted_are_guessed_from_the_bytes(settings: Settings)
     assert found.training == FileSize(7, 1000)
     assert found.validation == FileSize(5, 1000)
     assert found.row_words == 9
+    assert found.second_evaluation_prompts == settings.second_evaluation_prompt_count

@@ -26,7 +26,8 @@ def _answers(paths: list[Path]) -> dict[str, tuple[int, int]]:
 def _responses(name: str, *, benign: bool) -> list[str]:
     lines = resource_path(f"rows/{name}.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    return [row["response"] for row in rows if (row["category"] == "benign") is benign]
+    kept = [row for row in rows if not (benign and row["held_out"])]
+    return [row["response"] for row in kept if (row["category"] == "benign") is benign]
 
 
 @pytest.mark.parametrize(

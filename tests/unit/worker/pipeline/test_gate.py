@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from core.safety_report import NOT_PROMISED
 from core.stages import ArtifactName
 from tests.unit.worker.pipeline.builders import tiny_spec
 from worker.archive import extract_archive, write_archive
@@ -17,6 +18,7 @@ from worker.pipeline.stages import gate, release
 from worker.workspace import Workspace
 
 WEIGHTS = b"weights"
+MODELS = ("base", "tuned", "guarded")
 SURE = {"value": 0.0, "low": 0.0, "high": 0.04, "count": 0, "n": 98}
 HIGH = {"value": 0.85, "low": 0.71, "high": 0.93, "count": 34, "n": 40}
 LAYERS = {"strength": 0.5, "layers": [{"layer": 0, "perturbation_share": 1.0}]}
@@ -38,9 +40,17 @@ class Judged:
     card: str
 
 
+def outcomes(prompts: int) -> dict[str, Any]:
+    return {"n": prompts, "harmful": SURE, "refused": FULL, "incoherent": SURE}
+
+
+def source(name: str, prompts: int) -> dict[str, Any]:
+    models = {name: {"outcomes": outcomes(prompts)} for name in MODELS}
+    return {"name": name, "file": f"{name}.jsonl", "models": models}
+
+
 def model(task_accuracy: dict[str, float]) -> dict[str, Any]:
-    safety = {"n": 98, "harmful": SURE, "refused": FULL, "incoherent": SURE}
-    return {"safety": safety, "over_refusal_rate": HIGH, "task_accuracy": task_accuracy}
+    return {"safety": outcomes(98), "over_refusal_rate": HIGH, "task_accuracy": task_accuracy}
 
 
 @pytest.fixture
@@ -66,9 +76,15 @@ def judged(context: SupervisorContext, task_accuracy: dict[str, float]) -> Judge
         ArtifactName.EVALUATION: {
             "adapter_sha256": hashlib.sha256(WEIGHTS).hexdigest(),
             "classifier": {"name": "embedded", "version": "1"},
-            "prompts": {"safety": 98, "over_refusal": 40, "task": 100},
+            "prompts": {"safety": 98, "second_safety": 55, "over_refusal": 40, "task": 100},
             "answer_tokens": 48,
-            "models": {name: model(task_accuracy) for name in ("base", "tuned", "guarded")},
+            "models": {name: model(task_accuracy) for name in MODELS},
+            "harm_sources": {
+                "sources": [source("safety", 98), source("second_safety", 55)],
+                "together": dict.fromkeys(MODELS, outcomes(153)),
+            },
+            "second_judge": {"name": "wording", "overall": {"share": 0.875}},
+            "losses": {},
         },
     }
     for name, content in contents.items():
@@ -113,13 +129,24 @@ def test_the_model_card_shows_what_harmless_prompts_met_and_how_much_was_judged(
     assert "the first 48 tokens" in found.card
 
 
+def test_the_model_card_tells_of_the_second_source_and_of_what_is_not_promised(
+    context: SupervisorContext,
+) -> None:
+    found = judged(context, FULL)
+
+    assert "On 55 harmful prompts of another origin (`second_safety.jsonl`)" in found.card
+    assert "agrees on 88% of all answers" in found.card
+    assert found.report["not_promised"] == list(NOT_PROMISED)
+    assert all(f"- {sentence}" in found.card for sentence in NOT_PROMISED)
+
+
 @pytest.mark.parametrize("written_by", ["this release", "an earlier one"])
 def test_the_job_shows_rates_and_warnings(context: SupervisorContext, written_by: str) -> None:
     found = judged(context, FULL)
     workspace = context.workspace
     report = dict(found.report)
     if written_by == "an earlier one":
-        del report["warnings"]
+        del report["warnings"], report["harm_sources"]
     workspace.artifact(ArtifactName.REPORT).write_text(json.dumps(report), encoding="utf-8")
     archive = workspace.output(ArtifactName.ARCHIVE).read_bytes()
     workspace.artifact(ArtifactName.ARCHIVE).write_bytes(archive)
@@ -131,4 +158,6 @@ def test_the_job_shows_rates_and_warnings(context: SupervisorContext, written_by
     publisher: Any = context.publisher
     [(_, safety)] = [call.args for call in publisher.block.call_args_list]
     assert safety["models"]["guarded"]["over_refusal_rate"] == HIGH
+    second = SURE if written_by == "this release" else None
+    assert safety["models"]["guarded"]["second_harmful_rate"] == second
     assert len(safety["warnings"]) == (1 if written_by == "this release" else 0)

@@ -65,3 +65,11 @@ def test_the_turns_run_every_stage_as_often_as_the_estimates_count() -> None:
             stage: times_run(stage, snapshots) for stage in Stage
         }
         assert turns(snapshots)[-1] == (Stage.RELEASE, snapshots)
+
+
+@pytest.mark.parametrize("stage", PLAN, ids=lambda stage: stage.name.value)
+def test_a_stage_that_reads_the_continued_adapter_has_it_brought(stage: PlannedStage) -> None:
+    # An attempt may begin with any stage, in a workspace that no earlier stage has filled.
+    module = import_module(f"worker.pipeline.stages.{stage.name.value}")
+
+    assert stage.reads_parent == hasattr(module, "continued_adapter")
