@@ -94,6 +94,10 @@ class RequestErrorCode(StrEnum):
     ADAPTER_NOT_READY = "adapter_not_ready"
     NO_ADAPTER = "no_adapter"
     NO_REPORT = "no_report"
+    JOB_NOT_JUDGED = "job_not_judged"
+    NO_PERTURBATION = "no_perturbation"
+    TRAINING_NOT_KEPT = "training_not_kept"
+    INVALID_PROMPTS = "invalid_prompts"
     MODEL_POLICY_VIOLATION = "model_policy_violation"
     # Moderations and chats.
     UNSUPPORTED_CONTENT = "unsupported_content"
