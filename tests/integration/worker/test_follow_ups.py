@@ -240,6 +240,25 @@ def test_what_is_gone_when_the_job_begins_fails_it(
     assert error["code"] == code
 
 
+def test_a_follow_up_whose_worker_dies_takes_nothing_over_twice(
+    service: Service, client: TestClient, tmp_path: Path
+) -> None:
+    worker = service.start_worker()
+    origin = finished(service, service.submit(defense=guarded()))
+    job_id = ask(client, f"{origin.id}/safety/rerun", {})
+    begun = "Packaging the guarded adapter."
+    wait_for(lambda: begun in service.messages(job_id), 60, lambda: str(service.messages(job_id)))
+    worker.kill()
+    service.start_worker()
+
+    job = finished(service, job_id)
+
+    assert job.attempt == 2
+    assert service.messages(job_id).count("Taking over what training has left.") == 1
+    again = weights(service, job_id, tmp_path / "again")
+    assert again == weights(service, origin.id, tmp_path / "first")
+
+
 def test_a_follow_up_shows_where_it_stands_like_any_job(
     service: Service, client: TestClient
 ) -> None:

@@ -1,6 +1,7 @@
 """Users' rows do not outlive their job, on a real database and a real disk."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from core.repositories.job_leases import Claim, JobLeaseRepository, Outcome
 from core.repositories.jobs import JobRepository
 from core.storage.local import LocalStorage
 from core.storage.protocol import STAGING, WORKER_PREFIXES, released_key, staging_key
-from tests.integration.core.builders import add_job, add_tenant, claim, failure
+from tests.integration.core.builders import add_job, add_tenant, claim, failure, new_job
 from worker.leftovers import Leftovers
 from worker.reconciler import Reconciler
 
@@ -163,6 +164,29 @@ def test_a_follow_up_job_that_is_not_finished_keeps_the_training(
     leftovers.remove()
 
     assert storage.list_keys(STAGING) == []
+
+
+def test_a_follow_up_that_is_being_created_is_waited_for(
+    database: Database, storage: LocalStorage, workspaces: Path
+) -> None:
+    tenant = add_tenant(database)
+    add_job(database, tenant)
+    held = claim(database)
+    kept = judged_job(database, storage, held)
+    spec = {"model": "tiny", "version": 2, "follow_up": {"job_id": held.job_id}}
+    leftovers = Leftovers(database, storage, workspaces, timedelta(0))
+
+    with ThreadPoolExecutor(1) as threads:
+        with database.session() as session:
+            jobs = JobRepository(session)
+            jobs.get(tenant.project_id, held.job_id, lock=True)
+            removing = threads.submit(leftovers.remove)
+            with pytest.raises(TimeoutError):
+                removing.result(timeout=1)
+            jobs.add(tenant.project_id, new_job(tenant, spec=spec))
+        removing.result(timeout=10)
+
+    assert storage.list_keys(STAGING) == kept
 
 
 def test_the_training_goes_with_the_model(

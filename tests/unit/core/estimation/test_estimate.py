@@ -137,7 +137,7 @@ def following(prompts: int | None = None) -> Workload:
 
 
 def test_a_follow_up_job_takes_no_steps_and_only_the_time_of_its_own_stages() -> None:
-    measured = [past(Stage.EVALUATE, job_id=str(number)) for number in range(3)]
+    measured = [past(), *(past(Stage.EVALUATE, job_id=str(number)) for number in range(3))]
     found = estimate_job(following(), History.of(measured), SHAPE)
 
     assert found.steps == found.tokens == found.guard.steps == Range.exactly(0)
