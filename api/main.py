@@ -18,6 +18,7 @@ from api.file_work import FileWork
 from api.files.router import router as files_router
 from api.fine_tuning.router import router as fine_tuning_router
 from api.fine_tuning.token_checks import TokenChecks
+from api.follow_ups.router import router as follow_ups_router
 from api.graders.router import router as graders_router
 from api.health import router as health_router
 from api.inference import InferenceClient
@@ -40,6 +41,7 @@ FEATURES = (
     files_router,
     uploads_router,
     fine_tuning_router,
+    follow_ups_router,
     checkpoints_router,
     graders_router,
     models_router,

@@ -95,6 +95,10 @@ class RequestErrorCode(StrEnum):
     NO_ADAPTER = "no_adapter"
     NO_REPORT = "no_report"
     NO_ATTRIBUTION = "no_attribution"
+    JOB_NOT_JUDGED = "job_not_judged"
+    NO_PERTURBATION = "no_perturbation"
+    TRAINING_NOT_KEPT = "training_not_kept"
+    INVALID_PROMPTS = "invalid_prompts"
     MODEL_POLICY_VIOLATION = "model_policy_violation"
     # Moderations and chats.
     UNSUPPORTED_CONTENT = "unsupported_content"

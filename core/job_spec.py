@@ -15,8 +15,10 @@ from pydantic import (
     model_validator,
 )
 
-from core.model_registry import AlignedAdapter, ModelEntry, ModuleName
+from core.follow_up import FollowUp
+from core.model_registry import ModuleName
 from core.screening import DEFAULT_SCREENING, Screening
+from core.spec_versions import FOLLOW_UP_VERSION
 from defense.job_defense import DEFAULT_DEFENSE, JobDefense, parse_defense
 
 MAX_SEED: Final = 2**31 - 1
@@ -153,12 +155,14 @@ class JobSpec(BaseModel):
     `model` is the base model; `parent` is the tuned model on it that the job continues, if any, and
     `initial_adapter` one that was uploaded. There is one of the two at most.
     `checkpoints` is how many epochs before the last are kept as checkpoints.
+    A job with a `follow_up` trains nothing, and has `FOLLOW_UP_VERSION`: see `core.spec_versions`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     model: str
+    follow_up: FollowUp | None = None
     parent: ParentModel | None = None
     initial_adapter: InitialAdapter | None = None
     method: Method = "supervised"
@@ -173,6 +177,9 @@ class JobSpec(BaseModel):
         if isinstance(self.hyperparameters, DpoHyperparameters) != (self.method == "dpo"):
             msg = "only preference training has a beta"
             raise ValueError(msg)
+        if (self.follow_up is not None) != (self.version == FOLLOW_UP_VERSION):
+            msg = "follow-up jobs, and only they, have a version of their own"
+            raise ValueError(msg)
         return self
 
     def stored(self) -> dict[str, JsonValue]:
@@ -181,6 +188,7 @@ class JobSpec(BaseModel):
         So what such a process does not know is left out where it says nothing.
         """
         usual = {
+            "follow_up": None,
             "parent": None,
             "initial_adapter": None,
             "screening": DEFAULT_SCREENING,
@@ -205,14 +213,3 @@ def resolve_defense(requested: dict[str, Any] | None) -> dict[str, JsonValue]:
         InvalidConfigError: Unknown defense or option, or a value out of range.
     """
     return parse_defense(DEFAULT_DEFENSE if requested is None else requested).dump()
-
-
-def continued_entry(entry: ModelEntry, parent: Hyperparameters) -> ModelEntry:
-    """Describe a base model to a job that continues a tuned model on it.
-
-    The tuned model's adapter stands in the aligned one's place, and its shape is the default.
-    """
-    shape = {"rank": parent.lora_rank, "target_modules": parent.target_modules}
-    aligned = AlignedAdapter(source=entry.source, **shape)
-    lora = entry.lora.model_copy(update={**shape, "alpha": parent.lora_alpha})
-    return entry.model_copy(update={"lora": lora, "aligned_adapter": aligned})

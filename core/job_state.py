@@ -33,6 +33,8 @@ class JobErrorCode(StrEnum):
     STALLED = "stalled"
     INVALID_INITIAL_ADAPTER = "invalid_initial_adapter"
     BASE_MODEL_CHANGED = "base_model_changed"
+    ORIGIN_UNAVAILABLE = "origin_unavailable"
+    INVALID_PROMPTS = "invalid_prompts"
     ARCHIVE_MISMATCH = "archive_mismatch"
     WORKER_LOST = "worker_lost"
     BASE_MODEL_UNAVAILABLE = "base_model_unavailable"

@@ -179,6 +179,11 @@ class Settings(BaseSettings):
         description="A trainer that says nothing for so long is stopped.",
     )
 
+    training_retention: Duration = Field(
+        default=timedelta(days=30),
+        description="How long after a judged job its weights and perturbation are kept apart, so "
+        "that follow-up jobs can change its strength or judge it again.",
+    )
     training_state_interval: Duration = Field(
         default=timedelta(minutes=5),
         description="How often training saves its state; a lost worker's job goes on from there.",

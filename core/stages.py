@@ -8,6 +8,7 @@ class Stage(StrEnum):
     """The units of the worker's plan, in the order in which they run."""
 
     VALIDATE_DATASET = "validate_dataset"
+    ADOPT_TRAINING = "adopt_training"
     SCREEN_DATASET = "screen_dataset"
     PREPARE_BASE_MODEL = "prepare_base_model"
     ATTRIBUTE_ROWS = "attribute_rows"
@@ -15,6 +16,7 @@ class Stage(StrEnum):
     PERTURB = "perturb"
     PACKAGE = "package"
     EVALUATE = "evaluate"
+    EVALUATE_PROMPTS = "evaluate_prompts"
     GATE = "gate"
     VERIFY_ARCHIVE = "verify_archive"
     RELEASE_CHECKPOINT = "release_checkpoint"
@@ -41,6 +43,7 @@ class ArtifactName(StrEnum):
     LAYER_AFFINITY = "layer_affinity.json"
     EVALUATION = "evaluation.json"
     ANSWERS = "answers.jsonl"
+    PROMPTS_EVALUATION = "prompts_evaluation.json"
     ARCHIVE = "adapter.tar"
     REPORT = "report.json"
     ARCHIVE_CHECK = "archive_check.json"

@@ -5,7 +5,7 @@ points the job at them. Fetching copies the published bytes back and compares th
 published one; so whatever a stage reads is what storage holds.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -77,6 +77,23 @@ class ArtifactExchange:
             if stored.sha256 != artifact.sha256:
                 path.unlink()
                 raise CorruptArtifactError(f"Artifact {name} came back from storage changed.")
+
+    def fetch_if_there(self, names: tuple[ArtifactName, ...]) -> None:
+        """Bring those of the artifacts that a stage of this job has published."""
+        self.fetch(tuple(name for name in names if self.is_published((name,))))
+
+    def fetch_origin(self, artifacts: Mapping[ArtifactName, Artifact]) -> None:
+        """Bring what another job's training has left, apart from this job's own artifacts."""
+        for name, artifact in artifacts.items():
+            path = self.workspace.origin(name)
+            stored = self._storage.read_to(artifact.storage_key, path)
+            if stored.sha256 != artifact.sha256:
+                path.unlink()
+                raise CorruptArtifactError(f"Artifact {name} came back from storage changed.")
+
+    def fetch_prompts(self, file: File, sha256: str) -> None:
+        """Bring the project's own prompts, as they were when the job was created."""
+        self._fetch_file(file, self.workspace.prompts_file, sha256)
 
     def fetch_state(self, name: ArtifactName) -> None:
         """Bring the state of an unfinished stage, if there is one; without it the stage begins."""

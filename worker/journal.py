@@ -116,6 +116,10 @@ class JobJournal:
             )
         return file
 
+    def read(self, operation: Callable[[Session], T]) -> T:
+        """Read what only few jobs need."""
+        return self._repeat(operation)
+
     def event(
         self,
         message: str,

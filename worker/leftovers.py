@@ -5,6 +5,9 @@ Everything a stage publishes lies under `staging/<job>/<fence>/`, and every atte
 archive included, and of a live one what dead attempts left and no artifact names. A finished job
 also loses what was copied to `released/` before its end without becoming a file.
 
+Only what follow-up jobs take over stays for a while, once a job was judged: weights, perturbation
+and figures apart from each other, and no rows.
+
 A job that this database does not know is left alone: the address may be the wrong one.
 """
 
@@ -12,6 +15,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -35,9 +39,17 @@ class Leftovers:
         database: Knows which jobs are finished, and which attempt is the newest.
         storage: Holds published artifacts.
         workspaces: The folder of this machine's workspaces.
+        retention: How long after a job's end its training may still be taken over.
     """
 
-    def __init__(self, database: Database, storage: ArtifactStorage, workspaces: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: ArtifactStorage,
+        workspaces: Path,
+        retention: timedelta,
+    ) -> None:
+        self._retention = retention
         self._database = database
         self._storage = storage
         self._workspaces = workspaces
@@ -59,8 +71,12 @@ class Leftovers:
         by_job: defaultdict[str, list[str]] = defaultdict(list)
         for key in self._storage.list_keys(STAGING):
             by_job[key.split("/")[1]].append(key)
+        with self._database.session() as session:
+            kept = ArtifactRepository(session).list_kept(self._retention)
         count = 0
         for job_id, keys in by_job.items():
+            if set(keys) <= set(kept.get(job_id, {}).values()):
+                continue
             job = self._job(job_id)
             if job is None:
                 continue
@@ -94,13 +110,21 @@ class Leftovers:
 
     def _remove_finished(self, job_id: str) -> None:
         with self._database.session() as session:
+            # A follow-up job that is being created waits for us, or we for it.
+            JobLeaseRepository(session).lock(job_id)
             handed_out = FileRepository(session).storage_keys_of(job_id)
+            artifacts = ArtifactRepository(session)
+            kept = artifacts.list_kept(self._retention, job_id).get(job_id, {})
             # The rows first: an object without a row is garbage, a row without an object a lie.
-            ArtifactRepository(session).forget(job_id)
+            artifacts.forget(job_id, but=kept)
         self._delete(
             key for key in self._storage.list_keys(f"{RELEASED}/{job_id}") if key not in handed_out
         )
-        self._storage.delete_prefix(f"{STAGING}/{job_id}")
+        if kept:
+            staged = self._storage.list_keys(f"{STAGING}/{job_id}")
+            self._delete(set(staged) - set(kept.values()))
+        else:
+            self._storage.delete_prefix(f"{STAGING}/{job_id}")
         _log.info("leftovers_removed", job_id=job_id)
 
     def _remove_dead_attempts(self, job: Job, keys: Collection[str]) -> bool:

@@ -114,7 +114,7 @@ def run_forever(settings: Settings, stop: threading.Event) -> None:
     leftovers, expired = None, None
     if settings.storage_path.is_dir():  # on another machine than the workers' it may not be
         storage = LocalStorage(settings.storage_path, prefixes=WORKER_PREFIXES)
-        leftovers = Leftovers(database, storage, settings.workspaces)
+        leftovers = Leftovers(database, storage, settings.workspaces, settings.training_retention)
         expired = Expired(database, storage)
     reconciler = Reconciler(
         database,

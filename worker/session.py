@@ -57,7 +57,9 @@ class WorkerSession:
         self._supervisor = supervisor
         self._shutdown = shutdown
         self._estimator = JobEstimator(ModelRegistry.load(settings), settings)
-        self._leftovers = Leftovers(database, storage, settings.workspaces)
+        self._leftovers = Leftovers(
+            database, storage, settings.workspaces, settings.training_retention
+        )
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     @classmethod

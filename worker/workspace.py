@@ -74,6 +74,15 @@ class Workspace:
         """The user's adapter archive, as uploaded; it exists only if the job begins with one."""
         return self.inputs / "initial_adapter.tar"
 
+    @property
+    def prompts_file(self) -> Path:
+        """The project's own prompts, as uploaded; it exists only if the job asks them."""
+        return self.inputs / "prompts.jsonl"
+
+    def origin(self, name: ArtifactName) -> Path:
+        """Where an artifact of a follow-up job's origin lies, before it is taken over."""
+        return self.inputs / f"origin.{name.value}"
+
     def at_snapshot(self, step: int) -> "Workspace":
         """The same folder, with the files of the snapshot that was taken at a step."""
         return Workspace(self.root, step)

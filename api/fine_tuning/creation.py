@@ -4,8 +4,6 @@ Nothing is written unless the request is right. A training file with mistakes is
 its job is created, failed, and says which line to mend.
 """
 
-import hashlib
-import json
 import secrets
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ from api.checkpoints.choice import kept_epochs
 from api.fine_tuning.job_files import find_file, find_initial_adapter
 from api.fine_tuning.job_plan import JobPlan
 from api.fine_tuning.parent_models import find_parent
+from api.fine_tuning.recording import JobRecorder, fingerprint
 from api.fine_tuning.repetition import Repetition
 from api.fine_tuning.requested_defense import read_defense
 from api.fine_tuning.schemas import FineTuningJobCreate, MethodRequest
@@ -34,10 +33,7 @@ from core.job_spec import (
 from core.job_state import JobStatus
 from core.model_registry import ModelEntry, ModelRegistry
 from core.models import EventLevel, File, Job
-from core.outbox import wake_worker
-from core.quotas import QuotaKeeper
 from core.repositories.job_events import JobEventRepository
-from core.repositories.job_queue import JobQueueRepository
 from core.repositories.jobs import JobRepository, NewJob
 from core.screening import Screening
 from core.settings import Settings
@@ -75,7 +71,7 @@ class JobCreator:
 
     def earlier(self, request: FineTuningJobCreate, repeated: Repetition) -> Job | None:
         """Find the job that the same request created before."""
-        return self._created_before(_fingerprint(request), repeated)
+        return self._recorder.earlier(_fingerprint(request), repeated)
 
     def create(
         self, request: FineTuningJobCreate, repeated: Repetition, error: FileError | None
@@ -92,11 +88,7 @@ class JobCreator:
             NotFoundError: There is no such file in this project.
             QuotaExceededError: As many of the project's jobs wait as may.
         """
-        fingerprint = _fingerprint(request)
-        JobQueueRepository(self.session).lock_creation(
-            self.project_id, repeated.idempotency_key or fingerprint
-        )
-        earlier = self._created_before(fingerprint, repeated)
+        earlier = self._recorder.earlier_alone(_fingerprint(request), repeated)
         if earlier is not None:
             return earlier
         job = self.plan(request)
@@ -111,7 +103,7 @@ class JobCreator:
             metadata=request.metadata,
             status=JobStatus.QUEUED if error is None else JobStatus.VALIDATING_FILES,
             idempotency_key=repeated.idempotency_key,
-            request_sha256=fingerprint,
+            request_sha256=_fingerprint(request),
             estimate=told if error is None else None,
         )
         return self._add(new, error)
@@ -146,18 +138,15 @@ class JobCreator:
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
         )
 
-    def _add(self, new: NewJob, error: FileError | None) -> Job:
-        if error is None:
-            QuotaKeeper(self.session, self.project_id, self.settings).admit_job()
-        job = JobRepository(self.session).add(self.project_id, new)
-        return self._announce(job) if error is None else self._refuse(job, error)
+    @property
+    def _recorder(self) -> JobRecorder:
+        return JobRecorder(self.session, self.project_id, self.settings)
 
-    def _announce(self, job: Job) -> Job:
-        events = JobEventRepository(self.session)
-        events.append(job.id, message=f"Created fine-tuning job: {job.id}")
-        events.append(job.id, message="Files validated, moving job to queued state")
-        wake_worker(self.session)
-        return job
+    def _add(self, new: NewJob, error: FileError | None) -> Job:
+        if error is not None:
+            return self._refuse(JobRepository(self.session).add(self.project_id, new), error)
+        job = self._recorder.add(new)
+        return self._recorder.announce(job, "Files validated, moving job to queued state")
 
     def _refuse(self, job: Job, refused: FileError) -> Job:
         events = JobEventRepository(self.session)
@@ -166,16 +155,6 @@ class JobCreator:
         data = {"error": error, "rows": list(refused.rows)} if refused.rows else {"error": error}
         events.append(job.id, message=error["message"], level=EventLevel.ERROR, data=data)
         return JobRepository(self.session).mark_failed(self.project_id, job.id, error)
-
-    def _created_before(self, fingerprint: str, repeated: Repetition) -> Job | None:
-        jobs = JobRepository(self.session)
-        if repeated.idempotency_key is not None:
-            return jobs.find_by_idempotency_key(
-                self.project_id, repeated.idempotency_key, fingerprint
-            )
-        if repeated.window is not None:
-            return jobs.find_recent_twin(self.project_id, fingerprint, repeated.window)
-        return None
 
     def _model(self, model_id: str) -> tuple[ModelEntry, ParentModel | None]:
         try:
@@ -267,5 +246,4 @@ def _epochs_begun(wanted: Hyperparameters, training_file: File) -> int:
 
 
 def _fingerprint(request: FineTuningJobCreate) -> str:
-    canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return fingerprint(request.model_dump(mode="json"))

@@ -15,6 +15,7 @@ from api.fine_tuning.schemas import (
     SupervisedMethod,
     SupervisedMethodObject,
 )
+from api.follow_ups.schemas import show_follow_up
 from core.job_spec import DpoHyperparameters, JobSpec
 from core.models import Job, JobEvent
 from core.models.base import Json
@@ -52,6 +53,7 @@ def show_job(job: Job, outlook: Outlook) -> FineTuningJob:
         estimate=show_kept_estimate(job),
         queue=outlook.queue(job),
         defense=DefenseObject(name=str(spec.defense["type"]), params=options),
+        follow_up=show_follow_up(spec.follow_up),
         safety=job.safety,
     )
 

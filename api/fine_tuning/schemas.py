@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from api.fine_tuning.estimate_schemas import JobEstimateObject
+from api.follow_ups.schemas import FollowUpObject
 from api.pagination import ListedObject
 from core.job_spec import (
     MAX_CHECKPOINTS,
@@ -287,6 +288,9 @@ class FineTuningJob(ListedObject):
     )
     queue: QueueObject | None = Field(description="Only while the job waits.")
     defense: DefenseObject
+    follow_up: FollowUpObject | None = Field(
+        description="Of a job that trains nothing: see `…/strength` and `…/safety/rerun`."
+    )
     safety: dict[str, Any] | None = Field(description="The gate's verdict and its reasons.")
 
 

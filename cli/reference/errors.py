@@ -101,6 +101,14 @@ JOB_CODES: dict[JobErrorCode, tuple[str, str]] = {
         "This worker has other base weights than the job began with, or its parent was trained on.",
         "Create the job again, perhaps from the base model; tell the operator that weights differ.",
     ),
+    JobErrorCode.ORIGIN_UNAVAILABLE: (
+        "What the job was to take over from another one's training is gone.",
+        "Create the first job again.",
+    ),
+    JobErrorCode.INVALID_PROMPTS: (
+        "The file of own prompts was deleted before the job could read it.",
+        "Upload it again and repeat the request.",
+    ),
     JobErrorCode.BASE_MODEL_UNAVAILABLE: (
         "The base model's files cannot be fetched, read or converted.",
         "Tell the operator: `tuneward models prepare` shows why.",

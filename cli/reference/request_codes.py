@@ -205,6 +205,27 @@ REQUEST_CODES: dict[Code, Explanation] = {
         "The job's rows were not ranked: an earlier release of the server trained it.",
         "Create the job again, if you need the ranking.",
     ),
+    Code.JOB_NOT_JUDGED: Explanation(
+        _BAD,
+        "The job that was to be followed up is not finished, or ended before it was judged.",
+        "Wait for it; one that failed or was cancelled before is created again.",
+    ),
+    Code.NO_PERTURBATION: Explanation(
+        _BAD,
+        "A strength was to be changed, and the job's defense moves nothing after training.",
+        "Create the job again with a post-fine-tuning defense.",
+    ),
+    Code.TRAINING_NOT_KEPT: Explanation(
+        _BAD,
+        "What a follow-up job needs of the first one is gone: `TUNEWARD_TRAINING_RETENTION` is "
+        "over, or its model or a file of rows was deleted.",
+        "Create the job again.",
+    ),
+    Code.INVALID_PROMPTS: Explanation(
+        _BAD,
+        "A line of the file of prompts is no prompt, or there are none or too many.",
+        "Mend the line that the message names.",
+    ),
     Code.MODEL_POLICY_VIOLATION: Explanation(
         _BAD,
         "The gate blocked the adapter that was to be downloaded.",

@@ -8,6 +8,7 @@ from core.estimation.prediction import Basis, Observation, Prediction, predict, 
 from core.estimation.ranges import Range
 from core.estimation.reference import TOKENS_PER_BYTE, reference_seconds
 from core.estimation.workload import Workload
+from core.job_stages import stages_of
 from core.model_registry import ModelShape
 from core.models.base import Json
 from core.stages import Stage, times_run
@@ -54,13 +55,18 @@ class JobEstimate:
 
     @property
     def basis(self) -> Basis:
-        """Whether training, the heart of a job, was measured here."""
-        return self.stages[Stage.FINE_TUNE].basis
+        """Whether the heart of the job was measured here."""
+        return self._heart.basis
 
     @property
     def jobs(self) -> int:
-        """How many past jobs the time of training rests on."""
-        return self.stages[Stage.FINE_TUNE].jobs
+        """How many past jobs the time of the heart rests on."""
+        return self._heart.jobs
+
+    @property
+    def _heart(self) -> Prediction:
+        """Training; of a job that trains nothing, the evaluation."""
+        return self.stages.get(Stage.FINE_TUNE) or self.stages[Stage.EVALUATE]
 
     def stored(self) -> Json:
         """Give what `jobs.estimate` keeps, to be compared with what the job takes."""
@@ -84,7 +90,7 @@ def estimate_job(work: Workload, history: History, shape: ModelShape | None = No
             reference_seconds(stage, work, tokens, parameters),
             _observations(stage, history, parameters),
         )
-        for stage in Stage
+        for stage in stages_of(work.spec)
         if times_run(stage, work.spec.checkpoints)
     }
     return JobEstimate(
@@ -122,7 +128,7 @@ def _observations(stage: Stage, history: History, parameters: int | None) -> lis
 
 
 def _guard(work: Workload, tokens: Range, stages: dict[Stage, Prediction]) -> GuardOverhead:
-    if not work.is_guarded:
+    if not work.is_guarded or Stage.FINE_TUNE not in stages:
         nothing = Range.exactly(0)
         return GuardOverhead(nothing, nothing, nothing)
     extra = work.guard_tokens

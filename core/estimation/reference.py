@@ -35,6 +35,7 @@ _FIXED: Final[Mapping[Stage, float]] = {
     Stage.VALIDATE_DATASET: START_SECONDS,  # the first stage starts a trainer, if none is warm
     Stage.SCREEN_DATASET: 0.25,
     Stage.PREPARE_BASE_MODEL: 0.25,
+    Stage.ADOPT_TRAINING: 0.25,
     Stage.GATE: 0.25,
     Stage.RELEASE_CHECKPOINT: 0.25,
     Stage.RELEASE: 0.25,
@@ -48,6 +49,8 @@ _STRENGTH_ROWS: Final = 48
 _FORWARD_SHARE: Final = 0.35
 # Base and aligned model are judged once and their results kept, unless this is the first time.
 _MODELS_JUDGED: Final = 2
+# Of a project's own prompts nothing is kept: base, aligned, tuned and guarded are asked each time.
+_MODELS_IN_ALL: Final = 4
 
 
 def reference_seconds(
@@ -81,6 +84,8 @@ def reference_seconds(
             passes = _perturbing(work, tokens)
         case Stage.EVALUATE:
             passes = _evaluating(work)
+        case Stage.EVALUATE_PROMPTS if work.spec.follow_up and work.spec.follow_up.prompts:
+            passes = _answers(work) * (work.spec.follow_up.prompts.prompts * _MODELS_IN_ALL)
     return passes * scale + Range.exactly(fixed)
 
 

@@ -117,7 +117,9 @@ class Workload:
 
     @property
     def steps(self) -> Range:
-        """Optimizer steps."""
+        """Optimizer steps; none where another job's training is taken over."""
+        if self.spec.follow_up is not None:
+            return Range.exactly(0)
         rows = self.learned_rows
         return Range(self._steps(rows.low), self._steps(rows.expected), self._steps(rows.high))
 

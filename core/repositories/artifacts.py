@@ -1,15 +1,19 @@
-"""Reads and writes of `artifacts`; used by the worker and the reconciler alone."""
+"""Reads and writes of `artifacts`; the gateway asks only whether they are kept."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, and_, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from core.errors import LeaseLostError
+from core.follow_up import TAKEN_OVER
 from core.ids import new_id
-from core.job_state import JobStatus
+from core.job_state import TERMINAL, JobStatus
 from core.models import Artifact, Job
+from core.repositories.clock import database_now
 from core.storage.protocol import StoredObject
 
 
@@ -72,6 +76,47 @@ class ArtifactRepository:
         rows = self._session.scalars(select(Artifact).where(Artifact.job_id == job_id))
         return {artifact.name: artifact for artifact in rows}
 
-    def forget(self, job_id: str) -> None:
-        """Withdraw everything a job has published, because its objects are about to go."""
-        self._session.execute(delete(Artifact).where(Artifact.job_id == job_id))
+    def list_kept(
+        self, retention: timedelta, job_id: str | None = None
+    ) -> dict[str, dict[str, str]]:
+        """Map finished jobs to what their training has left and may still be taken over.
+
+        It is kept for `retention` after a job was judged, unless its model is deleted; and for as
+        long as a follow-up job of it is not finished.
+
+        Args:
+            retention: How long.
+            job_id: Only this job; None asks for all.
+
+        Returns:
+            Of each job the names of its artifacts, and their storage keys.
+        """
+        statement = (
+            select(Artifact.job_id, Artifact.name, Artifact.storage_key)
+            .join(Job, Job.id == Artifact.job_id)
+            .where(Artifact.name.in_(TAKEN_OVER), _is_kept(retention))
+        )
+        if job_id is not None:
+            statement = statement.where(Job.id == job_id)
+        kept: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for row in self._session.execute(statement):
+            kept[row.job_id][row.name] = row.storage_key
+        return dict(kept)
+
+    def forget(self, job_id: str, but: Collection[str] = ()) -> None:
+        """Withdraw what a job has published, because its objects are about to go."""
+        self._session.execute(
+            delete(Artifact).where(Artifact.job_id == job_id, Artifact.name.not_in(but))
+        )
+
+
+def _is_kept(retention: timedelta) -> ColumnElement[bool]:
+    follow_up = aliased(Job)
+    wanted = select(follow_up.spec["follow_up"]["job_id"].astext).where(
+        follow_up.status.not_in(TERMINAL)
+    )
+    is_young = and_(Job.finished_at > database_now() - retention, Job.model_deleted_at.is_(None))
+    # Only a job that was judged has a verdict.
+    return and_(
+        Job.status.in_(TERMINAL), Job.safety.is_not(None), or_(is_young, Job.id.in_(wanted))
+    )

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, Subquery, func, or_, select
 from core.job_state import JobStatus
 from core.models import Job, Project
 from core.repositories.clock import database_now
+from core.spec_versions import NEWEST_VERSION
 
 
 def next_job(running_limit: int | None) -> Select[str]:
@@ -72,9 +73,10 @@ def _load(running: Subquery) -> ColumnElement[int]:
 
 
 def _is_held_back() -> ColumnElement[bool]:
-    """Tell whether a job waits for a later moment, or for its cancellation."""
+    """Tell whether a job waits for a later moment, its cancellation, or a newer release."""
     is_delayed = func.coalesce(Job.not_before > database_now(), False)
-    return or_(Job.cancel_requested_at.is_not(None), is_delayed)
+    is_newer = func.coalesce(Job.spec["version"].as_integer() > NEWEST_VERSION, False)
+    return or_(Job.cancel_requested_at.is_not(None), is_delayed, is_newer)
 
 
 def _waiting(running: Subquery, running_limit: int | None) -> Select[str]:

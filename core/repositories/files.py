@@ -208,6 +208,7 @@ class FileRepository:
                     Job.training_file == File.id,
                     Job.validation_file == File.id,
                     Job.spec["initial_adapter"]["file_id"].astext == File.id,
+                    Job.spec["follow_up"]["prompts"]["file_id"].astext == File.id,
                 )
             )
         )

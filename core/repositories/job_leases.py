@@ -76,6 +76,12 @@ class JobLeaseRepository:
         """Find any project's job, as it is in the database now."""
         return self._session.get(Job, job_id, populate_existing=True)
 
+    def lock(self, job_id: str) -> None:
+        """Keep others from changing a job, and from following it up, in this transaction."""
+        self._session.execute(
+            select(Job.id).where(Job.id == job_id).with_for_update(key_share=True)
+        )
+
     def claim_next(
         self, holder: str, lease_seconds: float, *, running_limit: int | None = None
     ) -> Claim | None:

@@ -85,6 +85,7 @@ class JobQueueRepository:
                 Job.training_file == file_id,
                 Job.validation_file == file_id,
                 Job.spec["initial_adapter"]["file_id"].astext == file_id,
+                Job.spec["follow_up"]["prompts"]["file_id"].astext == file_id,
                 continues,
             ),
         )

@@ -36,6 +36,7 @@ class NewJob:
     idempotency_key: str | None = None
     request_sha256: str | None = None
     estimate: Json | None = None
+    trained_tokens: int | None = None
     id: str = field(default_factory=lambda: new_id("ftjob"))
 
 
@@ -65,6 +66,7 @@ class JobRepository:
             idempotency_key=new.idempotency_key,
             request_sha256=new.request_sha256,
             estimate=new.estimate,
+            trained_tokens=new.trained_tokens,
         )
         self._session.add(job)
         self._session.flush()

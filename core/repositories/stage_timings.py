@@ -15,17 +15,18 @@ from core.errors import LeaseLostError
 from core.estimation.history import PastStage
 from core.estimation.workload import JobSize
 from core.job_spec import JobSpec
+from core.job_stages import FOLLOW_UP_ALONE
 from core.job_state import JobStatus
 from core.models import Job, StageTiming
 from core.models.base import Json
 from core.stages import Stage
 from defense.errors import InvalidConfigError
 
-# `release` ends the job itself, and is over in a moment.
+# `release` ends the job itself, and is over in a moment; so are the stages of follow-up jobs alone,
+# or they depend on prompts that no other job has.
 # Of the stages that each adapter takes, the final adapter's turn is measured.
-TIMED_STAGES: Final[tuple[Stage, ...]] = tuple(
-    stage for stage in Stage if stage not in (Stage.RELEASE, Stage.RELEASE_CHECKPOINT)
-)
+_NOT_TIMED: Final = FOLLOW_UP_ALONE | {Stage.RELEASE, Stage.RELEASE_CHECKPOINT}
+TIMED_STAGES: Final[tuple[Stage, ...]] = tuple(stage for stage in Stage if stage not in _NOT_TIMED)
 TOTAL: Final = "total"
 _LATEST: Final = 20
 

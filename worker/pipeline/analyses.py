@@ -96,7 +96,7 @@ def tamper_curve(context: TrainerContext, guarded: GuardedModel) -> dict[str, An
     plan = tamper.TamperPlan(context.entry.learning_rate, ATTACK_BATCH, context.spec.seed)
     rows = read_analysis_rows(context.tools.options)
     source = AdapterLoss(guarded.model, guarded.loaded.pad_token_id)
-    examiner = Examiner(context, guarded.loaded, Paper((), (), ()))
+    examiner = Examiner(context, guarded.loaded, Paper())
     classifier = context.tools.classifier
     progress = _Progress(context, plan.steps[-1])
     curve = tamper.tamper_curve(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from core.follow_up import TAKEN_OVER
+from core.job_spec import JobSpec
+from core.job_stages import stages_of
 from core.stages import ArtifactName, Stage
 
 
@@ -40,6 +43,9 @@ class PlannedStage:
         subject: What it runs for.
         reads_uploads: Whether the user's files must be in the workspace too.
         reads_parent: Whether the tuned model or the adapter that the job continues must be, too.
+        reads_origin: Whether what the training of a follow-up job's origin has left must be, too.
+        reads_prompts: Whether the project's own prompts must be in the workspace.
+        reads_if_there: Artifacts that it uses where a stage of the job has written them.
         state: What the stage saves while it runs, to go on from in another attempt.
         takes_snapshots: Whether it leaves, of each snapshot it takes, what `SNAPSHOT_WRITES` names.
     """
@@ -52,6 +58,9 @@ class PlannedStage:
     subject: Subject = Subject.ADAPTER
     reads_uploads: bool = False
     reads_parent: bool = False
+    reads_origin: bool = False
+    reads_prompts: bool = False
+    reads_if_there: tuple[ArtifactName, ...] = ()
     state: ArtifactName | None = None
     takes_snapshots: bool = False
 
@@ -71,6 +80,15 @@ PLAN: Final = (
         "Checking the rows with the model's tokenizer.",
         Subject.JOB,
         reads_uploads=True,
+    ),
+    PlannedStage(
+        Stage.ADOPT_TRAINING,
+        (),
+        TAKEN_OVER,
+        Place.SUPERVISOR,
+        "Taking over what training has left.",
+        Subject.JOB,
+        reads_origin=True,
     ),
     PlannedStage(
         Stage.SCREEN_DATASET,
@@ -162,6 +180,19 @@ PLAN: Final = (
         reads_parent=True,
     ),
     PlannedStage(
+        Stage.EVALUATE_PROMPTS,
+        (
+            ArtifactName.BASE_MODEL,
+            ArtifactName.TRAINED_ADAPTER,
+            ArtifactName.PACKAGE,
+        ),
+        (ArtifactName.PROMPTS_EVALUATION,),
+        Place.TRAINER,
+        "Asking all models the project's own prompts.",
+        Subject.FINAL,
+        reads_prompts=True,
+    ),
+    PlannedStage(
         Stage.GATE,
         (
             ArtifactName.BASE_MODEL,
@@ -176,6 +207,7 @@ PLAN: Final = (
         (ArtifactName.ARCHIVE, ArtifactName.REPORT),
         Place.SUPERVISOR,
         "Deciding whether the adapter may be released.",
+        reads_if_there=(ArtifactName.PROMPTS_EVALUATION,),
     ),
     PlannedStage(
         Stage.VERIFY_ARCHIVE,
@@ -222,19 +254,25 @@ PLAN: Final = (
 )
 
 
-def stages_for(*subjects: Subject) -> tuple[PlannedStage, ...]:
-    """Give the stages that run for any of these, in their order."""
-    return tuple(stage for stage in PLAN if stage.subject in subjects)
+def plan_of(spec: JobSpec) -> tuple[PlannedStage, ...]:
+    """Give the stages that a job takes, in their order."""
+    taken = stages_of(spec)
+    return tuple(stage for stage in PLAN if stage.name in taken)
 
 
-def turns(snapshots: int) -> list[tuple[Stage, int]]:
-    """Give every run of every stage in its order, with its turn among the adapters."""
+def stages_for(plan: tuple[PlannedStage, ...], *subjects: Subject) -> tuple[PlannedStage, ...]:
+    """Pick the stages of a plan that run for any of these, in their order."""
+    return tuple(stage for stage in plan if stage.subject in subjects)
+
+
+def turns(plan: tuple[PlannedStage, ...], snapshots: int) -> list[tuple[Stage, int]]:
+    """Give every run of every stage of a plan in its order, with its turn among the adapters."""
     each, end = (
-        stages_for(Subject.ADAPTER, Subject.SNAPSHOT),
-        stages_for(Subject.ADAPTER, Subject.FINAL),
+        stages_for(plan, Subject.ADAPTER, Subject.SNAPSHOT),
+        stages_for(plan, Subject.ADAPTER, Subject.FINAL),
     )
     return [
-        *((stage.name, 0) for stage in stages_for(Subject.JOB)),
+        *((stage.name, 0) for stage in stages_for(plan, Subject.JOB)),
         *((stage.name, turn) for turn in range(snapshots) for stage in each),
         *((stage.name, snapshots) for stage in end),
     ]

@@ -57,6 +57,8 @@ class PlanClock:
         self._percent = percent
         self._now = now
         self._place = 0
+        training = (Stage.FINE_TUNE, 0)
+        self._training_place = self._plan.index(training) if training in self._plan else -1
         self._began = now()
         self._training_left: float | None = None
         self._first_step = 0
@@ -70,7 +72,7 @@ class PlanClock:
         self._place = self._plan.index((stage, turn))
         self._began = self._now()
         self._training_left = None
-        if self._place > self._plan.index((Stage.FINE_TUNE, 0)):
+        if self._place > self._training_place:
             self._steps = (self._steps[1], self._steps[1])
 
     def advance(self, step: int, total_steps: int, remaining_seconds: float | None) -> None:

@@ -23,7 +23,15 @@ from worker.cancellation import StopSignals
 from worker.errors import JobPausedError
 from worker.journal import JobJournal
 from worker.pipeline.context import GatePolicy, SupervisorContext
-from worker.pipeline.plan import SNAPSHOT_WRITES, Place, PlannedStage, Subject, stages_for
+from worker.pipeline.origin import fetch_origin, fetch_prompts
+from worker.pipeline.plan import (
+    SNAPSHOT_WRITES,
+    Place,
+    PlannedStage,
+    Subject,
+    plan_of,
+    stages_for,
+)
 from worker.pipeline.raised_strength import raised_strength
 from worker.pipeline.reporting import JournalReporter
 from worker.pipeline.timekeeping import Timekeeper
@@ -89,16 +97,18 @@ class JobRunner:
         self._journal.event(
             "The job is running." if attempt == 1 else f"The job is running: attempt {attempt}."
         )
-        self._walk(stages_for(Subject.JOB), self._exchange)
+        plan = plan_of(self._spec)
+        self._walk(stages_for(plan, Subject.JOB), self._exchange)
         self._exchange.fetch((ArtifactName.TRAINING,))
         trained = self._exchange.workspace.read_json(ArtifactName.TRAINING)
         # A job that was trained under an earlier release has taken none and says nothing of it.
         snapshots = [self._exchange.at_snapshot(step) for step in trained.get("snapshot_steps", ())]
         for turn, snapshot in enumerate(snapshots):
-            self._walk(stages_for(Subject.ADAPTER, Subject.SNAPSHOT), snapshot, turn)
+            self._walk(stages_for(plan, Subject.ADAPTER, Subject.SNAPSHOT), snapshot, turn)
         for snapshot in snapshots:
             snapshot.fetch((ArtifactName.CHECKPOINT,))
-        self._walk(stages_for(Subject.ADAPTER, Subject.FINAL), self._exchange, self._last_turn)
+        final = stages_for(plan, Subject.ADAPTER, Subject.FINAL)
+        self._walk(final, self._exchange, self._last_turn)
 
     @property
     def _last_turn(self) -> int:
@@ -128,6 +138,8 @@ class JobRunner:
     ) -> None:
         """Try more of the perturbation while the gate finds its harm alone too high."""
         names = [stage.name for stage in stages]
+        if Stage.PERTURB not in names:
+            return  # a follow-up job is about this strength and no other
         made_of_it = stages[names.index(Stage.PERTURB) + 1 :]
         until_gate = stages[names.index(Stage.PERTURB) + 1 : gate + 1]
         withdrawn = {name for stage in made_of_it for name in stage.writes}
@@ -202,6 +214,7 @@ class JobRunner:
 
     def _bring_inputs(self, stage: PlannedStage, exchange: ArtifactExchange) -> None:
         exchange.fetch(stage.reads)
+        exchange.fetch_if_there(stage.reads_if_there)
         if stage.state is not None:
             exchange.fetch_state(stage.state)
         if stage.reads_uploads:
@@ -218,3 +231,8 @@ class JobRunner:
                 initial.file_id, self._spec.option_path("initial_adapter")
             )
             exchange.fetch_initial_adapter(file, initial.sha256)
+        follow_up = self._spec.follow_up
+        if stage.reads_origin and follow_up is not None:
+            fetch_origin(self._journal, exchange, follow_up.job_id)
+        if stage.reads_prompts and follow_up is not None and follow_up.prompts is not None:
+            fetch_prompts(self._journal, exchange, follow_up.prompts)

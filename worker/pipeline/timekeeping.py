@@ -7,7 +7,7 @@ from core.models import File, Job
 from core.repositories.stage_timings import TIMED_STAGES, MeasuredStage
 from core.stages import Stage
 from worker.journal import JobJournal
-from worker.pipeline.plan import turns
+from worker.pipeline.plan import plan_of, turns
 from worker.pipeline.plan_clock import PlanClock
 from worker.protocol import Done
 
@@ -42,7 +42,7 @@ class Timekeeper:
         self._begun_before = before.get("stage")
         estimate = journal.estimate(estimator, spec, self._size)
         self.clock = PlanClock(
-            turns(spec.checkpoints),
+            turns(plan_of(spec), spec.checkpoints),
             {stage: one.range.expected for stage, one in estimate.stages.items()},
             total_steps=before.get("total_steps") or round(estimate.steps.expected),
             step=before.get("step", 0),

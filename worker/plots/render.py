@@ -12,9 +12,7 @@ from worker.plots import layers, outcomes, tamper
 Draw = Callable[[Mapping[str, Any]], Figure | None]
 
 # By the name of the files, without their ending.
-PLOTS: Final[Mapping[str, Draw]] = {
-    each.NAME: each.draw for each in (outcomes, layers, tamper)
-}
+PLOTS: Final[Mapping[str, Draw]] = {each.NAME: each.draw for each in (outcomes, layers, tamper)}
 DOTS_PER_INCH: Final = 100
 
 

@@ -83,6 +83,8 @@ def test_the_routes_are_these_and_no_others(gateway: Gateway) -> None:
         ("POST", "/v1/fine_tuning/jobs/fine_tuning_job_id/cancel"),
         ("POST", "/v1/fine_tuning/jobs/fine_tuning_job_id/pause"),
         ("POST", "/v1/fine_tuning/jobs/fine_tuning_job_id/resume"),
+        ("POST", "/v1/fine_tuning/jobs/fine_tuning_job_id/safety/rerun"),
+        ("POST", "/v1/fine_tuning/jobs/fine_tuning_job_id/strength"),
         ("POST", "/v1/moderations"),
         ("POST", "/v1/organization/projects"),
         ("POST", "/v1/organization/projects/project_id"),

@@ -109,7 +109,7 @@ def test_a_stale_worker_replaces_no_state_of_its_successor(
         stale.save(9)
     take_back(database)
     third = Attempt(database, storage, tmp_path)
-    Leftovers(database, storage, tmp_path / "none").remove()
+    Leftovers(database, storage, tmp_path / "none", timedelta(days=30)).remove()
 
     assert third.fetched() == b"state 1"
     (key,) = storage.list_keys("staging")

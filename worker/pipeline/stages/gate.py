@@ -17,6 +17,7 @@ from worker.archive import extract_archive, write_archive
 from worker.pipeline.context import SupervisorContext
 from worker.pipeline.cost import cost_of
 from worker.pipeline.decision import Decision, decide, describe_policy
+from worker.pipeline.follow_up_section import follow_up_section
 from worker.pipeline.report import guard_settings, model_card, report_bytes
 from worker.pipeline.usefulness import usefulness_warnings
 
@@ -31,6 +32,7 @@ READS: Final = (
     ArtifactName.LAYER_AFFINITY,
     ArtifactName.EVALUATION,
 )
+READS_IF_THERE: Final = (ArtifactName.PROMPTS_EVALUATION,)
 WRITES: Final = (ArtifactName.ARCHIVE, ArtifactName.REPORT)
 
 WEIGHTS: Final = "adapter_model.safetensors"
@@ -106,6 +108,7 @@ def _report(
         "policy": describe_policy(context.policy),
         "decision": decision.to_json(),
         "warnings": [warning.to_json() for warning in usefulness_warnings(evaluation)],
+        **follow_up_section(context),
         "not_promised": list(NOT_PROMISED),
     }
 

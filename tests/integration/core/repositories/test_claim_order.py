@@ -11,6 +11,7 @@ from core.database import Database
 from core.repositories.job_leases import Claim, JobLeaseRepository
 from core.repositories.job_queue import JobQueueRepository
 from core.repositories.projects import ProjectRepository
+from core.spec_versions import NEWEST_VERSION
 from tests.integration.core.builders import (
     LEASE_SECONDS,
     Tenant,
@@ -64,6 +65,22 @@ def test_a_late_project_gets_the_next_worker_before_a_busy_one(
     claimed = [claim(clean_database).job_id for _ in range(4)]
 
     assert claimed == [first, late, second, third]
+
+
+def test_a_job_of_a_newer_release_is_left_to_workers_that_can_read_it(
+    clean_database: Database, acme: Tenant
+) -> None:
+    newer = {"model": "tiny", "version": NEWEST_VERSION + 1}
+    unreadable = add_job(clean_database, acme, spec=newer, priority=9).id
+    readable = add_job(clean_database, acme, spec=newer | {"version": NEWEST_VERSION}).id
+
+    before = places(clean_database, [unreadable, readable])
+    claimed = claim(clean_database).job_id
+
+    assert before == {readable: 1, unreadable: 2}
+    assert claimed == readable
+    assert try_to_claim(clean_database) is None
+    assert count_claimable(clean_database) == 0
 
 
 def test_a_higher_priority_comes_before_a_fair_share(

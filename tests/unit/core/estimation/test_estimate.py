@@ -10,6 +10,8 @@ from core.estimation.prediction import Basis
 from core.estimation.ranges import Range
 from core.estimation.reference import reference_seconds
 from core.estimation.workload import Workload
+from core.follow_up import FollowUp, FollowUpKind, PromptsFile
+from core.job_stages import FOLLOW_UP_ALONE
 from core.model_registry import ModelShape
 from core.stages import Stage
 from tests.unit.core.estimation.workloads import size, spec, workload
@@ -45,7 +47,7 @@ def test_a_first_job_rests_on_the_reference_figures() -> None:
     found = estimate_job(workload(), History(), SHAPE)
 
     assert (found.basis, found.jobs, found.device) == (Basis.REFERENCE, 0, None)
-    assert set(found.stages) == set(Stage) - {Stage.RELEASE_CHECKPOINT}
+    assert set(found.stages) == set(Stage) - FOLLOW_UP_ALONE - {Stage.RELEASE_CHECKPOINT}
     assert found.seconds == Range.total(one.range for one in found.stages.values())
     assert found.tokens.low < found.tokens.expected < found.tokens.high
     assert found.memory_bytes is not None
@@ -109,7 +111,8 @@ def test_what_is_kept_of_an_estimate_names_every_stage() -> None:
     kept = estimate_job(workload(), History.of([past()])).stored()
 
     assert (kept["basis"], kept["jobs"], kept["steps"]) == ("measured", 1, 6)
-    assert set(kept["stages"]) == {stage.value for stage in set(Stage) - {Stage.RELEASE_CHECKPOINT}}
+    usual = set(Stage) - FOLLOW_UP_ALONE - {Stage.RELEASE_CHECKPOINT}
+    assert set(kept["stages"]) == {stage.value for stage in usual}
     assert set(kept["seconds"]) == {"low", "expected", "high"}
 
 
@@ -123,3 +126,39 @@ def test_a_job_that_keeps_checkpoints_is_judged_once_more_for_each() -> None:
     each = sum(longer.stages[stage].range.expected for stage in again)
     released = longer.stages[Stage.RELEASE_CHECKPOINT].range.expected
     assert longer.seconds.expected == pytest.approx(plain.seconds.expected + 2 * (each + released))
+
+
+def following(prompts: int | None = None) -> Workload:
+    """A job that judges a guarded adapter again."""
+    work = workload(defense=PANACEA)
+    asked = None if prompts is None else PromptsFile(file_id="f", sha256="0", prompts=prompts)
+    follow_up = FollowUp(kind=FollowUpKind.SAFETY, job_id="ftjob-1", prompts=asked)
+    return Workload(work.spec.model_copy(update={"follow_up": follow_up}), work.size)
+
+
+def test_a_follow_up_job_takes_no_steps_and_only_the_time_of_its_own_stages() -> None:
+    measured = [past(), *(past(Stage.EVALUATE, job_id=str(number)) for number in range(3))]
+    found = estimate_job(following(), History.of(measured), SHAPE)
+
+    assert found.steps == found.tokens == found.guard.steps == Range.exactly(0)
+    assert found.guard.seconds == Range.exactly(0)
+    assert set(found.stages) == {
+        Stage.VALIDATE_DATASET,
+        Stage.ADOPT_TRAINING,
+        Stage.PACKAGE,
+        Stage.EVALUATE,
+        Stage.GATE,
+        Stage.VERIFY_ARCHIVE,
+        Stage.RELEASE,
+    }
+    assert (found.basis, found.jobs) == (Basis.MEASURED, 3)
+    assert found.stored()["seconds"]["expected"] > found.stages[Stage.EVALUATE].range.expected > 0
+
+
+def test_own_prompts_take_the_longer_the_more_there_are() -> None:
+    none, few, many = (
+        estimate_job(following(prompts), History(), SHAPE) for prompts in (None, 10, 100)
+    )
+
+    assert Stage.EVALUATE_PROMPTS not in none.stages
+    assert none.seconds.expected < few.seconds.expected < many.seconds.expected

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.stages import Stage
-from worker.pipeline.plan import PLAN
+from tests.unit.worker.pipeline.builders import tiny_spec
+from worker.pipeline.plan import plan_of
 from worker.pipeline.plan_clock import PlanClock
 
-STAGES = [stage.name for stage in PLAN]
+STAGES = [stage.name for stage in plan_of(tiny_spec())]
 # 100 seconds in all, half of them training.
 EXPECTED = {
     Stage.VALIDATE_DATASET: 10.0,
@@ -141,6 +142,24 @@ def test_without_any_expectation_nothing_is_divided_by_nothing() -> None:
 
     assert clock.standing().progress["percent"] == 0.0
     assert clock.standing().seconds_left == 0.0
+
+
+def test_a_job_that_trains_nothing_has_no_steps_and_comes_to_its_end() -> None:
+    moment = FakeTime()
+    stages = [Stage.VALIDATE_DATASET, Stage.ADOPT_TRAINING, Stage.EVALUATE]
+    clock = PlanClock([(stage, 0) for stage in stages], EXPECTED, total_steps=0, now=moment)
+    clock.begin(Stage.EVALUATE)
+
+    moment.seconds = 20.0
+    standing = clock.standing()
+
+    assert standing.progress == {
+        "stage": "evaluate",
+        "step": 0,
+        "total_steps": 0,
+        "percent": 60.0,
+    }
+    assert standing.seconds_left == 20.0
 
 
 @given(
