@@ -16,7 +16,7 @@ _TRAINING_ALONE: Final = frozenset(
         Stage.RELEASE_CHECKPOINT,
     }
 )
-FOLLOW_UP_ALONE: Final = frozenset({Stage.ADOPT_TRAINING, Stage.EVALUATE_PROMPTS})
+FOLLOW_UP_ALONE: Final = frozenset({Stage.ADOPT_TRAINING, Stage.EVALUATE_PROMPTS, Stage.ANALYSE})
 
 
 def stages_of(spec: JobSpec) -> tuple[Stage, ...]:
@@ -26,6 +26,8 @@ def stages_of(spec: JobSpec) -> tuple[Stage, ...]:
 
 
 def _left_out(follow_up: FollowUp) -> frozenset[Stage]:
-    if follow_up.prompts is None:
-        return _TRAINING_ALONE | {Stage.EVALUATE_PROMPTS}
-    return _TRAINING_ALONE
+    wanted = {
+        Stage.EVALUATE_PROMPTS: follow_up.prompts is not None,
+        Stage.ANALYSE: bool(follow_up.include),
+    }
+    return _TRAINING_ALONE | {stage for stage, is_asked in wanted.items() if not is_asked}

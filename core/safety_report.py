@@ -263,6 +263,9 @@ class SafetyReport(BaseModel):
     layer_affinity: Facts | None = Field(
         None, description="The layers' shares of the perturbation; null without one."
     )
+    tamper_curve: Facts | None = Field(
+        None, description="Harm after so many harmful steps, if it was asked for."
+    )
     follow_up: Facts | None = Field(None, description="The job that this one follows up, and how.")
     prompts_evaluation: Facts | None = Field(
         None, description="Answers to prompts of the owner's, which the gate does not count."

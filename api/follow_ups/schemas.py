@@ -52,7 +52,7 @@ class SafetyRerunRequest(BaseModel):
         default_factory=list,
         max_length=16,
         description="What the report is to hold beyond the usual: "
-        f"{', '.join(f'`{analysis}`' for analysis in Analysis) or 'none is offered yet'}.",
+        f"{', '.join(f'`{analysis}`' for analysis in Analysis)}. Each takes minutes.",
     )
 
 

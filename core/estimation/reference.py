@@ -9,6 +9,7 @@ after that, only how stages and sizes compare.
 from collections.abc import Mapping
 from typing import Final
 
+from core.analyses import Analysis
 from core.attributed_rows import PASS_SHARE
 from core.estimation.ranges import Range
 from core.estimation.workload import FileSize, Workload
@@ -45,6 +46,11 @@ _MEBIBYTE: Final = 1024 * 1024
 _STRENGTHS: Final = Range(1, 4, 6)
 _STRENGTH_PROMPTS: Final = 32
 _STRENGTH_ROWS: Final = 48
+# Reckoned from the passes that they make over the operator's rows, and never measured.
+_ANALYSES: Final[Mapping[Analysis, Range]] = {
+    Analysis.LAYER_ABLATION: Range(60, 180, 900),
+    Analysis.TAMPER_CURVE: Range(60, 180, 900),
+}
 # A pass without gradients, as a share of one with them.
 _FORWARD_SHARE: Final = 0.35
 # Base and aligned model are judged once and their results kept, unless this is the first time.
@@ -86,6 +92,8 @@ def reference_seconds(
             passes = _evaluating(work)
         case Stage.EVALUATE_PROMPTS if work.spec.follow_up and work.spec.follow_up.prompts:
             passes = _answers(work) * (work.spec.follow_up.prompts.prompts * _MODELS_IN_ALL)
+        case Stage.ANALYSE if work.spec.follow_up:
+            passes = sum((_ANALYSES[each] for each in work.spec.follow_up.include), passes)
     return passes * scale + Range.exactly(fixed)
 
 

@@ -193,6 +193,19 @@ PLAN: Final = (
         reads_prompts=True,
     ),
     PlannedStage(
+        Stage.ANALYSE,
+        (
+            ArtifactName.BASE_MODEL,
+            ArtifactName.TRAINED_ADAPTER,
+            ArtifactName.PERTURBATION,
+            ArtifactName.STRENGTH,
+        ),
+        (ArtifactName.ANALYSES,),
+        Place.TRAINER,
+        "Making the analyses that were asked for.",
+        Subject.FINAL,
+    ),
+    PlannedStage(
         Stage.GATE,
         (
             ArtifactName.BASE_MODEL,
@@ -207,7 +220,7 @@ PLAN: Final = (
         (ArtifactName.ARCHIVE, ArtifactName.REPORT),
         Place.SUPERVISOR,
         "Deciding whether the adapter may be released.",
-        reads_if_there=(ArtifactName.PROMPTS_EVALUATION,),
+        reads_if_there=(ArtifactName.PROMPTS_EVALUATION, ArtifactName.ANALYSES),
     ),
     PlannedStage(
         Stage.VERIFY_ARCHIVE,

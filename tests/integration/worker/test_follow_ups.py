@@ -157,7 +157,8 @@ def test_judging_again_gives_the_same_figures_for_the_same_prompts(
     assert own["models"].keys() == after["evaluation"]["models"].keys()
     for name, results in own["models"].items():
         assert results["safety"] == after["evaluation"]["models"][name]["safety"]
-        assert results["by_category"] == after["evaluation"]["models"][name]["by_category"]
+        first_source = after["harm_sources"]["sources"][0]["models"][name]
+        assert results["by_category"] == first_source["by_category"]
     assert "prompts_evaluation" not in before
     assert job.archive_sha256 != origin.archive_sha256  # another report is in it
     assert service.job(origin.id).archive_sha256 == origin.archive_sha256
@@ -187,6 +188,26 @@ def test_the_gate_judges_a_follow_up_and_a_blocked_job_can_have_one(
     assert released.safety is not None
     assert released.safety["perturbation_strength"] == 2
     assert service.job(origin.id).status is JobStatus.FAILED
+
+
+def test_what_was_asked_for_is_analysed_and_reported(
+    worked_service: Service, client: TestClient
+) -> None:
+    service = worked_service
+    origin = finished(service, service.submit(defense=guarded()))
+    wanted = {"include": ["layer_ablation", "tamper_curve"]}
+
+    job = finished(service, ask(client, f"{origin.id}/safety/rerun", wanted))
+
+    report = report_of(service, job.id)
+    layers = report["layer_affinity"]
+    assert [each["layer"] for each in layers["ablation"]["layers"]] == [0, 1]
+    assert layers["strength"] == report["perturbation"]["strength"]
+    points = report["tamper_curve"]["curves"]["guarded"]
+    assert [point["steps"] for point in points] == [0, 1, 5, 10, 25, 50, 100]
+    usual = report_of(service, origin.id)
+    assert "tamper_curve" not in usual
+    assert usual["layer_affinity"]["layers"] == layers["layers"]
 
 
 def test_own_prompts_do_not_open_the_gate(service: Service, client: TestClient) -> None:

@@ -21,7 +21,7 @@ from worker.base_models import LoadedModel
 from worker.pipeline.adapted_model import adapted_model, aligned_adapter
 from worker.pipeline.base_model import recorded_base_model
 from worker.pipeline.examination import Examiner, Paper
-from worker.pipeline.findings import model_results
+from worker.pipeline.findings import model_results, source_results
 from worker.row_sources import PromptRow
 from worker.trainer_tools import TrainerContext
 
@@ -46,7 +46,9 @@ def run(context: TrainerContext) -> None:
     adapters = _adapters(context)
     for done, (name, adapter) in enumerate(adapters.items(), start=1):
         with _model(loaded, adapter) as model:
-            results[name] = model_results(paper, examiner.examine_safety(model))
+            answers = examiner.examine_safety(model)
+            by_category = source_results(paper.safety, answers["safety"])["by_category"]
+            results[name] = {**model_results(paper, answers), "by_category": by_category}
         context.reporter.progress(done, len(adapters))
     classifier = context.tools.classifier
     context.workspace.write_json(

@@ -32,7 +32,7 @@ READS: Final = (
     ArtifactName.LAYER_AFFINITY,
     ArtifactName.EVALUATION,
 )
-READS_IF_THERE: Final = (ArtifactName.PROMPTS_EVALUATION,)
+READS_IF_THERE: Final = (ArtifactName.PROMPTS_EVALUATION, ArtifactName.ANALYSES)
 WRITES: Final = (ArtifactName.ARCHIVE, ArtifactName.REPORT)
 
 WEIGHTS: Final = "adapter_model.safetensors"

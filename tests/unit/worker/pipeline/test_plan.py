@@ -5,6 +5,7 @@ from importlib import import_module
 
 import pytest
 
+from core.analyses import Analysis
 from core.follow_up import FollowUp, FollowUpKind, PromptsFile
 from core.job_spec import JobSpec
 from core.job_stages import stages_of
@@ -36,7 +37,14 @@ PROMPTS = following(
         prompts=PromptsFile(file_id="file-1", sha256="0", prompts=3),
     )
 )
-SPECS = {"training": tiny_spec(), "strength": STRENGTH, "safety": SAFETY, "prompts": PROMPTS}
+ANALYSED = following(FollowUp(kind=FollowUpKind.SAFETY, job_id="ftjob-1", include=tuple(Analysis)))
+SPECS = {
+    "training": tiny_spec(),
+    "strength": STRENGTH,
+    "safety": SAFETY,
+    "prompts": PROMPTS,
+    "analysed": ANALYSED,
+}
 each_kind_of_job = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
 
@@ -115,12 +123,17 @@ def test_a_follow_up_job_screens_trains_and_perturbs_nothing() -> None:
         beginning + judging
     )
     assert with_prompts.index(Stage.EVALUATE_PROMPTS) < with_prompts.index(Stage.GATE)
+    analysed = [stage.name for stage in plan_of(ANALYSED)]
+    assert [name for name in analysed if name is not Stage.ANALYSE] == beginning + judging
+    assert (
+        analysed.index(Stage.PACKAGE) < analysed.index(Stage.ANALYSE) < analysed.index(Stage.GATE)
+    )
 
 
 def test_a_job_that_trains_has_no_stage_of_follow_up_jobs() -> None:
     names = {stage.name for stage in TRAINING}
 
-    assert set(Stage) - names == {Stage.ADOPT_TRAINING, Stage.EVALUATE_PROMPTS}
+    assert set(Stage) - names == {Stage.ADOPT_TRAINING, Stage.EVALUATE_PROMPTS, Stage.ANALYSE}
 
 
 @pytest.mark.parametrize("stage", PLAN, ids=lambda stage: stage.name.value)
