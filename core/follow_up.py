@@ -78,6 +78,8 @@ class FollowUp(BaseModel):
         """
         if self.strength is None:
             return trained
-        of_the_choice = {"strength", "chosen", "points", "meets_limits", "reason", "judged_prompts"}
+        of_the_choice = {
+            "strength", "chosen", "points", "meets_limits", "reason", "judged_prompts", "raised"
+        }  # fmt: skip
         kept = {name: value for name, value in trained.items() if name not in of_the_choice}
         return {**kept, "strength": self.strength, "chosen": "set after training", "points": []}

@@ -7,9 +7,11 @@ again, so an answer with braces in it stays as it is.
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from pydantic import JsonValue
+
+from core.strict_json import StrictJsonError, parse_strict
 
 MAX_RENDERED: Final = 100_000
 _PLACE: Final = re.compile(r"\{\{([^{}]*)\}\}")
@@ -80,7 +82,6 @@ def _value(name: str, item: Mapping[str, JsonValue], sample: str) -> str:
 
 def _as_json(sample: str) -> JsonValue:
     try:
-        parsed: JsonValue = json.loads(sample)
-    except (ValueError, RecursionError):
+        return cast("JsonValue", parse_strict(sample.encode()))
+    except StrictJsonError:
         raise SampleNotJsonError from None
-    return parsed

@@ -9,6 +9,7 @@ from core.errors import InvalidRequestError, RequestErrorCode
 from core.strict_json import StrictJsonError, parse_strict
 
 MAX_PROMPTS: Final = 1000
+MAX_LINES: Final = 10_000
 MAX_CATEGORY: Final = 64
 NO_CATEGORY: Final = "uncategorized"
 
@@ -29,6 +30,8 @@ def read_prompts(stream: BinaryIO, max_line_bytes: int) -> Iterator[Prompt]:
     """
     count = 0
     for number, line in enumerate(read_lines(stream, max_line_bytes), start=1):
+        if number > MAX_LINES:
+            raise _refusal(number, f"a file holds {MAX_LINES} lines at most, empty ones included")
         if isinstance(line, OverlongLine):
             raise _refusal(number, f"the line has more than {max_line_bytes} bytes")
         if not line.strip():

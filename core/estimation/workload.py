@@ -4,7 +4,7 @@ The worker decides some of it only while it runs: which rows are flagged, held o
 that may change is inside the ranges.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import ceil
 from typing import Final, Self
 
@@ -77,12 +77,13 @@ class JobSize:
 
     @classmethod
     def from_json(cls, value: Json) -> Self:
-        """Read what `dataclasses.asdict` gave."""
+        """Read what `dataclasses.asdict` gave, in this release or a later one."""
         files = {
             name: None if value[name] is None else FileSize(**value[name])
             for name in ("training", "validation")
         }
-        return cls(**{**value, **files})
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: given for name, given in {**value, **files}.items() if name in known})
 
 
 class Workload:

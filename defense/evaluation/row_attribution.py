@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import torch
 
+from defense.errors import NumericalDivergenceError
 from defense.ops.per_row_gradients import RowPass
 from defense.ops.tensors import added, resized
 from defense.protocols import IGNORED, DefenderRows, EncodedRow, Tensors
@@ -108,12 +109,16 @@ def harmful_direction(
 
     Raises:
         NoSupervisedTokensError: One of the two has nothing to learn from.
+        NumericalDivergenceError: A row's gradient is not finite.
     """
     means = [
         mean_unit_gradient(loss, supervised_rows(rows, kind), on_batch, most)
         for kind, rows in (("harmful", harmful), ("other", others))
     ]
-    return resized(added(means[0], means[1], -1.0), 1.0)
+    direction = resized(added(means[0], means[1], -1.0), 1.0)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in direction.values()):
+        raise NumericalDivergenceError("the gradient of a row is not finite")
+    return direction
 
 
 def mean_unit_gradient(

@@ -10,7 +10,8 @@ down_revision = "2026_11_25_stage_timings"
 branch_labels = None
 depends_on = None
 
-# The check allows more than before: the release before goes on.
+# The check allows more than before. A gateway of the release before cannot list such files, so
+# gateways are replaced before workers.
 ANSWERS = """
 ALTER TABLE files DROP CONSTRAINT ck_files_kind;
 ALTER TABLE files ADD CONSTRAINT ck_files_kind CHECK

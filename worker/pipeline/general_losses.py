@@ -13,8 +13,11 @@ from peft import PeftModel
 from defense.protocols import EncodedRow
 from defense.training.loss import AdapterLoss
 from worker.pipeline.defender_rows import encode_exchanges
-from worker.row_sources import PromptRow, hold_out, read_rows
+from worker.row_sources import PromptRow, hold_out, read_rows, spread
 from worker.trainer_tools import TrainerContext
+
+LOSS_ROWS: Final = 32
+"""Losses are means over at most so many rows of each kind."""
 
 BENIGN: Final = "benign"
 HARMFUL: Final = "harmful"
@@ -81,5 +84,5 @@ def _kept_rows(context: TrainerContext) -> Iterator[tuple[str, tuple[list[Prompt
 
 
 def _encoded(context: TrainerContext, rows: Sequence[PromptRow], held_out: bool) -> LossRows:  # noqa: FBT001
-    encoded = encode_exchanges(context, rows)
+    encoded = encode_exchanges(context, spread(rows, LOSS_ROWS))
     return LossRows([row for row in encoded if row.supervised_tokens], held_out)

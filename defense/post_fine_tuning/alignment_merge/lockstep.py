@@ -20,6 +20,8 @@ from defense.training.hidden_states import Part, at_least_float32, parts_of_laye
 from defense.training.lora import ADAPTER_NAME
 from defense.training.loss import ROWS_PER_PASS, AdapterLoss
 
+TOKENS_PER_PASS = 4096
+
 Listener = Callable[[str, Tensor, Tensor], None]
 """Told the name of an adapted layer, its inputs and its outputs."""
 
@@ -150,7 +152,7 @@ class Lockstep:
         self._weights = weights
         self._first = blocks[0].name
         self._groups = []
-        for group in by_length(rows, ROWS_PER_PASS):
+        for group in _groups(rows):
             batch = source.batch(group)
             state_BTD, arguments = _arguments(source, blocks, group, weights)
             real_N = batch.attention_mask_BT.flatten().bool()
@@ -198,6 +200,13 @@ class Lockstep:
             gram_JJ += found[name].gram_JJ
             drift_OJ += found[name].drift_OJ
         found[name] = Regression(gram_JJ, drift_OJ)
+
+
+def _groups(rows: Sequence[EncodedRow]) -> Iterator[list[EncodedRow]]:
+    """Rows of similar length, so many that a pass holds about as much as one of short rows."""
+    for group in by_length(rows, ROWS_PER_PASS):
+        longest = max(len(row.input_ids) for row in group)
+        yield from by_length(group, max(1, min(ROWS_PER_PASS, TOKENS_PER_PASS // longest)))
 
 
 def _keep(outputs: dict[str, Tensor], name: str, _inputs: Tensor, output: Tensor) -> None:

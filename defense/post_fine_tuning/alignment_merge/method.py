@@ -34,6 +34,10 @@ Differences from the papers, and why:
 - Adapters are merged, not the weights under them. `mean_lost_share` tells what their rank cannot
   hold.
 - Layers of one decoder layer are merged at once: the inputs of its later ones are those before.
+
+Strength 1 is the merge. The move is one of both factors, so at other strengths the product leaves
+the straight line between the two models; the factors are turned towards the trained ones to keep
+that small. Adapted layers outside of decoder layers stay as trained, and `figures` counts them.
 """
 
 from collections.abc import Sequence
@@ -42,13 +46,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from defense.errors import NumericalDivergenceError
+from defense.errors import InvalidConfigError, NumericalDivergenceError
 from defense.ops.adapted_layers import AdaptedLayer, adapted_layers, on_device_of
 from defense.ops.low_rank import Factors, leading_space, low_rank_factors
 from defense.ops.moves import computed_move
 from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
 from defense.post_fine_tuning.alignment_merge.lockstep import Lockstep, Regression, blocks_of
-from defense.protocols import DefenderRows, EncodedRow, Perturbation, Tensors, Trained
+from defense.protocols import (
+    DefenderRows,
+    EncodedRow,
+    Perturbation,
+    PerturbationStep,
+    Tensors,
+    Trained,
+)
 from defense.training.batching import RowSampler, supervised_rows
 from defense.training.loss import AdapterLoss
 
@@ -59,7 +70,7 @@ def build_ending(
     """The move from the trained adapter to the merged one.
 
     Raises:
-        InvalidConfigError: The model's layers have no names that are known.
+        InvalidConfigError: The model's layers have no names that are known, or no adapter.
         NoSupervisedTokensError: A set of rows has nothing to learn from.
         NumericalDivergenceError: A layer's input or output is not finite.
     """
@@ -69,13 +80,18 @@ def build_ending(
     source = AdapterLoss(trained.model, trained.pad_token_id)
     weights = source.weights()
     initial = on_device_of(trained.initial, weights)
-    blocks = blocks_of(trained.model, adapted_layers(trained.model))
+    layers = adapted_layers(trained.model)
+    blocks = blocks_of(trained.model, layers)
     weight = config.answer_weight
     user = Lockstep(source, blocks, task, weights, weight)
     operator = Lockstep(source, blocks, [*refusals, *benign], initial, weight)
+    if not any(block.adapted for block in blocks):
+        raise InvalidConfigError(
+            "type", "merges linear layers within decoder layers, and the adapter has none there"
+        )
     merged = dict(weights)
     lost: list[float] = []
-    for block in blocks:
+    for number, block in enumerate(blocks, start=1):
         of_task, of_kept = user.read(block), operator.read(block)
         for layer in block.adapted.values():
             sides = (
@@ -88,9 +104,14 @@ def build_ending(
             merged[layer.b_name] = found.b_OR.to(weights[layer.b_name].dtype)
         for lockstep in (user, operator):
             lockstep.advance(block, merged)
+        _tell(trained, number, len(blocks))
     return computed_move(
         {name: merged[name] - weight for name, weight in weights.items()},
-        figures={"mean_lost_share": sum(lost) / len(lost), "largest_lost_share": max(lost)},
+        figures={
+            "mean_lost_share": sum(lost) / len(lost),
+            "largest_lost_share": max(lost),
+            "layers_left_as_trained": len(layers) - len(lost),
+        },
     )
 
 
@@ -142,8 +163,11 @@ def merge(sides: Sequence[Side], damping_ratio: float) -> Factors:
         NumericalDivergenceError: What is known of the layer is not finite.
     """
     equations = [side.equations(damping_ratio) for side in sides]
-    root_JJ = torch.linalg.cholesky(torch.stack([gram for gram, _ in equations]).sum(dim=0))
-    wanted = torch.stack([right for _, right in equations]).sum(dim=0)
+    gram_JJ, wanted = equations[0]
+    for other_gram_JJ, other_wanted in equations[1:]:
+        gram_JJ += other_gram_JJ
+        wanted += other_wanted
+    root_JJ = torch.linalg.cholesky(gram_JJ)
     # P* L = R (L L')^-1 L = R L'^-1
     best_OJ = torch.linalg.solve_triangular(root_JJ, wanted.T, upper=False).T
     factors = [side.factors() for side in sides]
@@ -154,7 +178,15 @@ def merge(sides: Sequence[Side], damping_ratio: float) -> Factors:
     kept = torch.linalg.norm(found.b_OR @ found.a_RI)
     lost = (1 - (kept / whole).square()).clamp(min=0).sqrt().item() if whole else 0.0
     a_RI = torch.linalg.solve_triangular(root_JJ, found.a_RI, upper=False, left=False)
-    return Factors(a_RI, found.b_OR, lost)
+    # Turned once more, where strengths between the two are mixtures: towards the trained factors.
+    turned = low_rank_factors(found.b_OR, a_RI, factors[0])
+    return Factors(turned.a_RI, turned.b_OR, lost)
+
+
+def _tell(trained: Trained, number: int, total: int) -> None:
+    """Say that work goes on; the listener may stop it."""
+    if trained.on_step is not None:
+        trained.on_step(PerturbationStep(number, total, {}, {}, {}, {}, projection_fired=False))
 
 
 def _drawn(rows: Sequence[EncodedRow], count: int, kind: str, seed: int) -> list[EncodedRow]:

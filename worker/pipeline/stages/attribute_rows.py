@@ -43,8 +43,9 @@ def run(context: TrainerContext) -> None:
     if chosen:
         try:
             ranked = ranking(chosen, _attribute(context, chosen))
-        except DefenseError as error:
-            # What the user is here for is the model.
+        except (DefenseError, RuntimeError, ValueError) as error:
+            # What the user is here for is the model: neither a kind of layer that gradients of
+            # single rows are not known for nor a full device may cost it.
             context.reporter.event(f"Rows could not be ranked: {error}", level="warn")
     context.workspace.write_json(
         ArtifactName.ATTRIBUTION,

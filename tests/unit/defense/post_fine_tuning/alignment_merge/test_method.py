@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from defense.errors import NoSupervisedTokensError, NumericalDivergenceError
+from defense.errors import InvalidConfigError, NoSupervisedTokensError, NumericalDivergenceError
 from defense.ops.adapted_layers import AdaptedLayer, adapted_layers
 from defense.ops.low_rank import Factors
 from defense.ops.tensors import apply_perturbation
 from defense.post_fine_tuning.alignment_merge.config import AlignmentMergeConfig
 from defense.post_fine_tuning.alignment_merge.lockstep import Regression
 from defense.post_fine_tuning.alignment_merge.method import Side, build_ending, merge
-from defense.protocols import DefenderRows, EncodedRow, Perturbation, Trained
-from defense.training.lora import adapter_state
+from defense.protocols import DefenderRows, EncodedRow, Perturbation, PerturbationStep, Trained
+from defense.training.lora import LoraSettings, adapter_state
 from tests.continued_adapters import continued_adapter
 from tests.encoded_rows import rows, unsupervised_row
 
@@ -190,6 +190,55 @@ def test_what_the_rank_could_not_hold_is_told() -> None:
     figures = ending(continued()).figures
 
     assert 0 < figures["mean_lost_share"] < figures["largest_lost_share"] < 1
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5])
+def test_other_strengths_stay_near_the_line_between_the_two_models(strength: float) -> None:
+    trained = continued()
+    weights = adapter_state(trained.model)
+    near = {name: (weights[name] + 9 * tensor) / 10 for name, tensor in trained.initial.items()}
+
+    move = ending(replace(trained, initial=near), alignment_weight=1e6)
+
+    merged, moved = (apply_perturbation(weights, move.tensors, k) for k in (1.0, strength))
+    for layer in adapted_layers(trained.model):
+        whole = layer.delta(merged) - layer.delta(weights)
+        off = layer.delta(moved) - layer.delta(weights) - strength * whole
+        assert off.norm() < 0.5 * whole.norm(), layer.name
+
+
+def test_a_merge_that_changes_nothing_changes_nothing_at_any_strength() -> None:
+    trained = continued()
+    weights = adapter_state(trained.model)
+
+    move = ending(replace(trained, initial=weights))
+
+    moved = apply_perturbation(weights, move.tensors, 2.0)
+    for layer in adapted_layers(trained.model):
+        size = layer.delta(weights).norm()
+        assert (layer.delta(moved) - layer.delta(weights)).norm() < 0.1 * size, layer.name
+
+
+def test_every_decoder_layer_is_told_of_and_the_listener_may_stop() -> None:
+    told: list[tuple[int, int]] = []
+
+    def stop(step: PerturbationStep) -> None:
+        told.append((step.step, step.total_steps))
+        if step.step == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        ending(replace(continued(), on_step=stop))
+
+    assert told == [(1, 2), (2, 2)]
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
+def test_an_adapter_outside_of_decoder_layers_is_refused() -> None:
+    settings = LoraSettings(rank=2, alpha=4, target_modules=("lm_head",))
+
+    with pytest.raises(InvalidConfigError, match="within decoder layers"):
+        ending(replace(continued_adapter(settings), task_rows=USER))
 
 
 def test_an_adapter_that_began_from_nothing_is_merged_with_the_base_model() -> None:
