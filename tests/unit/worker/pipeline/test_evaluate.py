@@ -126,6 +126,7 @@ def fill(workspace: Workspace, weights_sha256: str, strength: float) -> None:
             "held_out_lines": [],
             "policy": "warn",
         },
+        ArtifactName.ATTRIBUTION: {"training_rows": 4, "attributed_rows": 0, "rows": []},
         ArtifactName.TRAINING: {"steps": 4, "seconds": 12.0, "guard_seconds": 2.0},
         ArtifactName.STRENGTH: {
             "strength": strength,
@@ -146,7 +147,8 @@ def run_stages(folder: Path, strength: float = 0.7) -> Evaluated:
     context = make_context(folder, strength, DEFENSE)
     workspace = context.workspace
     package.run(context)
-    shutil.copy(workspace.output(ArtifactName.PACKAGE), workspace.artifact(ArtifactName.PACKAGE))
+    for name in (ArtifactName.PACKAGE, ArtifactName.LAYER_AFFINITY):
+        shutil.copy(workspace.output(name), workspace.artifact(name))
     evaluate.run(context)
     for name in (ArtifactName.EVALUATION, ArtifactName.ANSWERS):
         shutil.copy(workspace.output(name), workspace.artifact(name))
