@@ -261,6 +261,7 @@ def test_what_is_gone_when_the_job_begins_fails_it(
     assert error["code"] == code
 
 
+@pytest.mark.long
 def test_a_follow_up_whose_worker_dies_takes_nothing_over_twice(
     service: Service, client: TestClient, tmp_path: Path
 ) -> None:
