@@ -180,7 +180,7 @@ DEFENSES: Mapping[str, DefenseEntry] = MappingProxyType(
                 summary=(
                     "Merges the trained adapter with the one it began as, so that each layer "
                     "answers the operator's rows as before the training and the user's as after "
-                    "it. Three passes forward over 80 rows; no training, no search."
+                    "it. Three passes forward over 96 rows; no training, no search."
                 ),
                 paper="arXiv:2212.09849",
                 config_class=AlignmentMergeConfig,

@@ -23,7 +23,7 @@ class AlignmentMergeConfig(SearchedStrength):
         "below on held-out rows, and so leaves more of what those rows do not show.",
     )
     alignment_weight: float = Field(
-        default=3.0,
+        default=2.0,
         gt=0,
         le=1_000_000,
         description="What a change of a layer's output on the operator's rows counts, relative to "
@@ -42,7 +42,7 @@ class AlignmentMergeConfig(SearchedStrength):
         description="Benign rows, harmless look-alikes among them, that they are read on too.",
     )
     task_rows: int = Field(
-        default=24,
+        default=40,
         ge=1,
         le=4096,
         description="Rows of the user's that the trained adapter's outputs are read on.",
