@@ -79,7 +79,7 @@ def demo(
         "demo-output"
     ),
 ) -> None:
-    """Upload shipped rows, train under Panacea, download, check and print the safety table."""
+    """Upload shipped rows, train and guard, download, check and print the safety table."""
     with failures_as_exit_codes():
         from cli.demo.command import demo_settings, run_demo  # noqa: PLC0415
 

@@ -58,7 +58,7 @@ def _ask(
     except subprocess.TimeoutExpired as error:
         raise DemoError(f"peft gave no answer within {SAMPLE_SECONDS:g} s.") from error
     answers: list[dict[str, str]] = json.loads(finished.stdout)
-    if any(not answer["guarded"] for answer in answers):
+    if not any(answer["guarded"] for answer in answers):
         raise DemoError("The guarded adapter answered with nothing.")
     return answers
 

@@ -61,7 +61,7 @@ def test_a_preference_job_runs_from_upload_to_download(client: OpenAI, tmp_path:
     assert steps
     assert all(0 <= step["reward_accuracy"] <= 1 for step in steps)
     assert steps[0]["reward_margin"] > steps[-1]["reward_margin"]
-    assert all(step["harmful_loss"] for step in steps)
+    assert all(step["train_loss"] for step in steps)
     archive = tmp_path / "adapter.tar"
     client.files.content(job.result_files[1]).write_to_file(archive)
     with tarfile.open(archive) as tar:

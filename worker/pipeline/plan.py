@@ -148,7 +148,7 @@ PLAN: Final = (
         ),
         (ArtifactName.PERTURBATION, ArtifactName.STRENGTH),
         Place.TRAINER,
-        "Building the safety perturbation and choosing its strength.",
+        "Building the safety perturbation.",
         reads_parent=True,
     ),
     PlannedStage(

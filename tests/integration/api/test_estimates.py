@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from api.main import create_app
 from core.estimation.workload import FileSize, JobSize
+from core.job_stages import FOLLOW_UP_ALONE
 from core.job_state import Verdict
 from core.models import Job
 from core.repositories.job_leases import Claim, JobLeaseRepository
@@ -79,19 +80,19 @@ def test_every_quantity_of_an_estimate_is_a_range(gateway: Gateway, acme: TestCl
     assert all(is_range(value) for value in found["guard"].values())
     assert all(is_range(stage["minutes"]) for stage in found["stages"])
     assert [stage["stage"] for stage in found["stages"]] == [
-        stage.value for stage in Stage if stage is not Stage.RELEASE_CHECKPOINT
+        stage.value for stage in Stage if stage not in {Stage.RELEASE_CHECKPOINT, *FOLLOW_UP_ALONE}
     ]
     assert (found["object"], found["model"]) == ("fine_tuning.job.estimate", MODEL)
     assert (found["basis"], found["jobs"], found["device"]) == ("reference", 0, None)
     assert found["steps"] == {"low": 6, "expected": 6, "high": 6}
-    assert found["guard"]["steps"] == {"low": 1, "expected": 1, "high": 1}
+    assert found["guard"]["steps"] == {"low": 0, "expected": 0, "high": 0}
     assert found["cost"] is None
     assert gateway.count("jobs") == gateway.count("outbox") == 0
 
 
 def test_more_guarding_and_more_epochs_take_longer(acme: TestClient) -> None:
     usual = estimate(acme)
-    ending = {"type": "refusal_restoration"}
+    ending = {"type": "alignment_merge"}
     often = {"type": "panacea", "guard_interval": 1, "post_fine_tuning": ending}
     guarded = estimate(acme, **supervised(defense=often))
     undefended = estimate(acme, **supervised(defense={"type": "none"}))
@@ -111,7 +112,7 @@ def test_an_estimate_rests_on_what_jobs_on_the_model_took(
     create_job(acme)
     measure(gateway, claim(gateway), seconds=600.0)
 
-    found = estimate(acme, **supervised(defense={"type": "panacea"}))
+    found = estimate(acme)
 
     (training,) = [one for one in found["stages"] if one["stage"] == "fine_tune"]
     assert (found["basis"], found["jobs"], found["device"]) == ("measured", 1, "cpu")

@@ -72,7 +72,7 @@ def test_a_whole_number_may_be_written_with_a_point_and_no_other(acme: TestClien
     assert error_of(broken)["param"] == "hyperparameters.n_epochs"
 
 
-def test_a_created_job_waits_under_panacea(gateway: Gateway, acme: TestClient) -> None:
+def test_a_created_job_waits_under_the_default_defense(gateway: Gateway, acme: TestClient) -> None:
     job = create_job(acme)
 
     assert set(job) >= CONTRACT
@@ -83,8 +83,8 @@ def test_a_created_job_waits_under_panacea(gateway: Gateway, acme: TestClient) -
     assert job["fine_tuned_model"] is None
     assert isinstance(job["organization_id"], str)
     assert 0 <= job["seed"] < 2**31
-    assert job["defense"]["name"] == "panacea"
-    assert job["method"]["supervised"]["defense"]["type"] == "panacea"
+    assert job["defense"]["name"] == "alignment_merge"
+    assert job["method"]["supervised"]["defense"]["type"] == "alignment_merge"
     assert job["method"]["supervised"]["hyperparameters"] == job["hyperparameters"]
     assert job["hyperparameters"]["n_epochs"] == 2
     assert job["queue"]["position"] == 1
@@ -227,7 +227,7 @@ def test_a_preference_job_that_does_not_say_is_guarded_with_the_defaults(
 
     resolved = job["method"]["dpo"]["hyperparameters"]
     assert (resolved["beta"], resolved["learning_rate_multiplier"]) == (0.1, 0.1)
-    assert job["defense"]["name"] == "panacea"
+    assert job["defense"]["name"] == "alignment_merge"
 
 
 @pytest.mark.parametrize("param", ["training_file", "validation_file"])

@@ -30,9 +30,15 @@ CONFIGURATION = f"""
 [checks.negative_data_rejection]
 # A body may be too large before it is anything else.
 expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "429", "431"]
+# A job has a report, answers and a ranking once it was judged.
 [[operations]]
 include-operation-id = "retrieveFineTuningSafetyReport"
-# A job has a report once it was judged.
+checks.ensure_resource_availability.enabled = false
+[[operations]]
+include-operation-id = "downloadFineTuningAnswers"
+checks.ensure_resource_availability.enabled = false
+[[operations]]
+include-operation-id = "retrieveFineTuningAttribution"
 checks.ensure_resource_availability.enabled = false
 [phases.fuzzing.generation]
 max-examples = {FUZZED}
