@@ -70,4 +70,4 @@ def test_a_preference_job_runs_from_upload_to_download(client: OpenAI, tmp_path:
     assert any(bool(tensor.any()) for name, tensor in weights.items() if ".lora_B." in name)
     report = json.loads((tmp_path / "adapter" / "report.json").read_bytes())
     assert report["decision"]["verdict"] == "released"
-    assert report["defense"]["type"] == "panacea"
+    assert report["defense"]["type"] == "alignment_merge"
